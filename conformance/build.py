@@ -1,0 +1,183 @@
+"""From a case to Keras objects: a pure function, the same objects each time.
+
+Every layer has its name from the case, every random layer a seed derived from it, and the initial weights come from
+NumPy, not from Keras's initializers: two arms, two processes and two Keras versions start from the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conformance.case import Case, owner_of
+from conformance.data import Array
+from conformance.frozen import thaw
+from conformance.functions import loss_function
+from conformance.layers import LAYERS
+from conformance.losses import LOSSES
+
+METRIC_CLASSES = {
+    "mean_squared_error": "MeanSquaredError",
+    "mean_absolute_error": "MeanAbsoluteError",
+}
+_ACCURACY = {"onehot": "CategoricalAccuracy", "label": "SparseCategoricalAccuracy", "binary": "BinaryAccuracy"}
+
+
+def model(case: Case) -> Any:
+    """The uncompiled `keras.Model` of a case, with the case's initial weights."""
+    import keras
+
+    spec = case.model
+    tensors: dict[str, Any] = {
+        item.name: keras.Input(item.shape, name=item.name, dtype="float32" if item.below is None else "int32")
+        for item in spec.inputs
+    }
+    inputs = list(tensors.values())
+    layers = {node.name: _layer(case, index) for index, node in enumerate(spec.nodes) if node.shares is None}
+    if spec.kind == "sequential":
+        built = keras.Sequential([*inputs, *layers.values()], name="model")
+    else:
+        for node in spec.nodes:
+            incoming = [tensors[name] for name in node.inputs]
+            layer = layers[owner_of(spec, node).name]
+            tensors[node.name] = layer(incoming[0] if len(incoming) == 1 else incoming)
+        outputs = [tensors[name] for name in spec.outputs]
+        built = keras.Model(
+            inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name="model"
+        )
+    initialize(built, case.seed)
+    return built
+
+
+def initialize(built: Any, seed: int) -> None:
+    """Give every weight its initial value: normal, with the variance that keeps activations near one.
+
+    Moving statistics and random states keep what their layer gave them, for a moving variance must be positive and a
+    random state is not a weight.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in weight_variables(built):
+        shape = tuple(variable.shape)
+        variable.assign(rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])))
+
+
+def weight_variables(built: Any) -> list[Any]:
+    """The model's weights, frozen ones too, but neither moving statistics nor random states."""
+    return [v for v in built.weights if not v.name.startswith(("moving_", "seed_"))]
+
+
+def layer_seed(case: Case, index: int) -> int:
+    """The seed of the random layer at that place among the nodes."""
+    return (case.seed * 1009 + index) % (2**31 - 1) + 1
+
+
+def _layer(case: Case, index: int) -> Any:
+    import keras
+
+    node = case.model.nodes[index]
+    entry = LAYERS[node.layer or ""]
+    config = {key: _value(value) for key, value in node.config.items()}
+    if entry.random:
+        config["seed"] = layer_seed(case, index)
+    make: Callable[..., Any] = entry.make or getattr(keras.layers, entry.name)
+    return make(name=node.name, **config)
+
+
+def _value(value: Any) -> Any:
+    import keras
+
+    if isinstance(value, Mapping):
+        ((kind, amount),) = value.items()
+        makers = {
+            "l1": keras.regularizers.L1,
+            "l2": keras.regularizers.L2,
+            "max_norm": keras.constraints.MaxNorm,
+        }
+        return makers[kind](amount)
+    return tuple(value) if isinstance(value, tuple) else value
+
+
+def losses(case: Case) -> list[Any]:
+    """One `keras.losses.Loss` or plain function an output."""
+    import keras
+
+    made: list[Any] = []
+    for loss in case.losses:
+        entry = LOSSES[loss.name]
+        if entry.keras_class is None:
+            made.append(loss_function(loss.name))
+        else:
+            made.append(getattr(keras.losses, entry.keras_class)(**thaw(loss.config)))
+    return made
+
+
+def optimizer(case: Case) -> Any:
+    """The unbuilt `keras.optimizers.Optimizer` of a case."""
+    import keras
+
+    return getattr(keras.optimizers, case.optimizer.name)(**thaw(case.optimizer.config))
+
+
+def metrics(case: Case) -> list[list[Any]]:
+    """The metrics of each output; those that its targets have no use for are left out."""
+    import keras
+
+    made: list[list[Any]] = []
+    for loss in case.losses:
+        target = LOSSES[loss.name].target
+        names = {
+            name: METRIC_CLASSES.get(name, _ACCURACY.get(target))
+            for name in case.metrics
+            if (name == "accuracy") == (target in ("onehot", "label"))
+        }
+        made.append([getattr(keras.metrics, kind)(name=name) for name, kind in names.items() if kind])
+    return made
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of; every arm makes its own, under its own strategy's scope.
+
+    Attributes:
+        model: makes the uncompiled model, with its initial weights.
+        optimizer: makes the optimizer.
+        losses: makes one loss an output.
+        loss_weights: the losses' factors, or None.
+        metrics: makes the metrics of each output.
+        built_first: whether the optimizer is built before training.
+    """
+
+    model: Callable[[], Any]
+    optimizer: Callable[[], Any]
+    losses: Callable[[], list[Any]]
+    loss_weights: tuple[float, ...] | None = None
+    metrics: Callable[[], list[list[Any]]] = list
+    built_first: bool = True
+
+
+def parts(case: Case) -> Parts:
+    """The parts of a case."""
+    weights = tuple(loss.weight for loss in case.losses if loss.weight is not None)
+    return Parts(
+        lambda: model(case),
+        lambda: optimizer(case),
+        lambda: losses(case),
+        weights or None,
+        lambda: metrics(case),
+        case.optimizer.built_first,
+    )
+
+
+def perturbed(values: list[Array], rng: np.random.Generator) -> list[Array]:
+    """Every float moved by one ulp up or down at random, the smallest difference two correct roundings can make."""
+    moved: list[Array] = []
+    for value in values:
+        if value.dtype.kind != "f":
+            moved.append(value)
+            continue
+        away = np.where(rng.random(value.shape) < 0.5, -np.inf, np.inf).astype(value.dtype)
+        moved.append(np.where(value == 0, value, np.nextafter(value, away)))
+    return moved

@@ -1,0 +1,99 @@
+"""Devices for the arms: N replicas on whatever this machine has.
+
+`MirroredStrategy` needs as many devices as replicas. Where there are N GPUs they are used (untested: no machine with a
+GPU was at hand); elsewhere the CPU is divided into N logical devices, which must happen before TensorFlow starts its
+runtime, and TensorFlow says nothing when a first operation has started it. So `set_up` is called before anything else,
+and when it comes too late the error says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from conformance.arm import Placement
+from conformance.errors import DeviceError, UnsupportedError
+
+
+def set_up(replicas: int, *, one_thread: bool = False) -> None:
+    """Make sure that `replicas` devices of one kind exist.
+
+    Args:
+        replicas: how many devices are needed; 1 needs nothing.
+        one_thread: keep TensorFlow's thread pools at one thread each. Meant for processes of our own, never for a
+            user's.
+
+    Raises:
+        DeviceError: when TensorFlow has already started with fewer devices.
+    """
+    import tensorflow as tf
+
+    if one_thread:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    if replicas == 1 or len(tf.config.list_physical_devices("GPU")) >= replicas:
+        return
+    (cpu, *_) = tf.config.list_physical_devices("CPU")
+    with contextlib.suppress(RuntimeError):
+        # Raised when the runtime has started; whether that matters depends on how many devices it started with.
+        configured = tf.config.get_logical_device_configuration(cpu) or ()
+        if len(configured) < replicas:
+            parts = [tf.config.LogicalDeviceConfiguration()] * replicas
+            tf.config.set_logical_device_configuration(cpu, parts)
+        return
+    if len(tf.config.list_logical_devices("CPU")) < replicas:
+        raise DeviceError(
+            f"mirrored:{replicas} needs {replicas} logical CPU devices, but TensorFlow already started with"
+            f" {len(tf.config.list_logical_devices('CPU'))}; call conformance.devices.set_up({replicas}) before the"
+            " first TensorFlow operation (at the top of conftest.py, say)"
+        )
+
+
+@functools.cache
+def strategy(placement: Placement) -> Any:
+    """The `tf.distribute` strategy of a placement; one object for each, for TensorFlow keeps state in it.
+
+    Raises:
+        DeviceError: when there are fewer devices than replicas.
+    """
+    import tensorflow as tf
+
+    if not placement.mirrored:
+        # Built and run in no scope at all, as people do on one device.
+        return tf.distribute.get_strategy()
+    set_up(placement.replicas)
+    for kind in ("GPU", "CPU"):
+        names = [device.name for device in tf.config.list_logical_devices(kind)][: placement.replicas]
+        if len(names) == placement.replicas:
+            return tf.distribute.MirroredStrategy([name.removeprefix("/device:") for name in names])
+    raise DeviceError(f"{placement} needs {placement.replicas} devices of one kind, and there are fewer")
+
+
+@contextlib.contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Run with TensorFlow's op determinism on or off, and put back what was there.
+
+    XLA arms run without it: Keras refuses `jit_compile=True` while it is on.
+
+    Raises:
+        UnsupportedError: when it is on, should be off, and this TensorFlow cannot turn it off.
+    """
+    from tensorflow.python.framework import config
+
+    was = bool(config.is_op_determinism_enabled())
+    if was != wanted:
+        _switch(config, wanted)
+    try:
+        yield
+    finally:
+        if was != wanted:
+            _switch(config, was)
+
+
+def _switch(config: Any, on: bool) -> None:
+    if not on and not hasattr(config, "disable_op_determinism"):
+        raise UnsupportedError("this TensorFlow cannot turn op determinism off, which an xla arm needs")
+    (config.enable_op_determinism if on else config.disable_op_determinism)()

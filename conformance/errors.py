@@ -1,0 +1,40 @@
+"""What can go wrong outside of a training, one class a kind of answer.
+
+Everything a user can cure derives from `UsageError`: the command line prints its one line on standard error and exits
+with 2, the Python API raises it. What a training itself raises is never one of these; it is recorded in the arm's
+trace and judged like any other observation.
+"""
+
+from __future__ import annotations
+
+
+class ConformanceError(Exception):
+    """The base of every error this package raises on its own account."""
+
+
+class UsageError(ConformanceError, ValueError):
+    """Input that cannot be used, said in one line: the value first, then what to do."""
+
+
+class CaseError(UsageError):
+    """A case that is malformed, from a newer format, or names something unknown."""
+
+
+class DeviceError(UsageError):
+    """The devices an arm needs cannot be had in this process."""
+
+
+class UnsupportedError(ConformanceError):
+    """A combination that cannot be run or watched; the verdict is `unsupported` with this reason."""
+
+
+class DivergenceError(AssertionError):
+    """Raised by `assert_conforms`; `verdict` holds the whole judgement.
+
+    Attributes:
+        verdict: the `conformance.verdict.Verdict` that did not conform.
+    """
+
+    def __init__(self, message: str, verdict: object = None) -> None:
+        super().__init__(message)
+        self.verdict = verdict

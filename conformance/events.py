@@ -1,0 +1,134 @@
+"""A run, told by a stream of events: the engine yields them, and every output is one consumer.
+
+Events are plain data and cross process borders as JSON lines, so that a worker that dies has already said what it was
+doing, and a report can be written from the stream alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from conformance.finding import Environment
+from conformance.verdict import json_safe
+
+
+class Event(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The base of all events; `worker` says which process it comes from (0 is the first)."""
+
+    worker: int = 0
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    """A run begins. `examples` is None where the time alone limits it; `seconds` None where the examples do."""
+
+    arms: tuple[str, ...]
+    seed: int
+    workers: int
+    report: str
+    examples: int | None = None
+    seconds: float | None = None
+
+
+class WorkerReady(Event, frozen=True, kw_only=True):
+    """A worker has TensorFlow loaded and its devices set up."""
+
+    environment: Environment
+
+
+class CaseStarted(Event, frozen=True, kw_only=True):
+    """A case is about to run; `case` is its JSON, so that a crash can name it."""
+
+    index: int
+    case: str
+
+
+class CaseJudged(Event, frozen=True, kw_only=True):
+    """A case was judged. `path` is its file where it came from one; `verdict` is the JSON object of the contract."""
+
+    index: int
+    seconds: float
+    outcome: str
+    signatures: tuple[str, ...] = ()
+    message: str | None = None
+    path: str | None = None
+    verdict: dict[str, Any] | None = None
+
+
+class DivergenceSeen(Event, frozen=True, kw_only=True):
+    """A divergence with a new signature was found, confirmed by a second run, and is about to be minimized."""
+
+    signature: str
+    message: str
+
+
+class FindingMade(Event, frozen=True, kw_only=True):
+    """A finding is minimized, its script written and run. `folder` holds it."""
+
+    signature: str
+    message: str
+    cause: str
+    explanation: str
+    advice: str
+    wrong_arm: str | None
+    folder: str
+    repro: str
+    repro_status: str
+    layers: int
+    attempts: int
+    seconds: float
+
+
+class WorkerDied(Event, frozen=True, kw_only=True):
+    """A worker was lost; `case` is the JSON of the case it was running, kept at `path`."""
+
+    reason: str
+    case: str | None = None
+    path: str | None = None
+
+
+class Problem(Event, frozen=True, kw_only=True):
+    """Something the reader must know that is neither a case nor a finding: what was left out, and why."""
+
+    message: str
+
+
+class RunEnded(Event, frozen=True, kw_only=True):
+    """A run is over. `outcomes` counts cases by verdict, `signatures` cases by signature."""
+
+    outcomes: dict[str, int]
+    signatures: dict[str, int]
+    findings: int
+    seconds: float
+    report: str
+    interrupted: bool = False
+
+
+AnyEvent = (
+    RunStarted
+    | WorkerReady
+    | CaseStarted
+    | CaseJudged
+    | DivergenceSeen
+    | FindingMade
+    | WorkerDied
+    | Problem
+    | RunEnded
+)
+
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+def to_line(event: Event) -> bytes:
+    """An event as one line of JSON."""
+    return msgspec.json.encode(json_safe(msgspec.to_builtins(event))) + b"\n"
+
+
+def from_line(line: bytes) -> AnyEvent:
+    """The event of one line.
+
+    Raises:
+        msgspec.DecodeError: when the line is no event.
+    """
+    return _decoder.decode(line)

@@ -1,0 +1,94 @@
+"""What an arm did: for every step and stage the arrays, on every replica.
+
+A trace is only NumPy and knows nothing of how it was recorded, so that traces of `fit`, of a user's loop and of the
+referee are the same thing to whoever compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conformance.arm import Arm
+from conformance.data import Array
+from conformance.raised import Raised
+from conformance.stage import STAGES, Stage
+
+PerReplica = tuple[Array, ...]
+"""One array a replica, in the strategy's order."""
+
+FINAL = -1
+"""The step number of what is left when training has returned, after the last step."""
+
+_ROWS = frozenset({Stage.BATCH, Stage.OUTPUTS})
+_SHARES = frozenset({Stage.LOSS, Stage.LOCAL_GRADIENT})
+
+
+@dataclass
+class Trace:
+    """The observations of one run of one arm.
+
+    Attributes:
+        arm: the arm.
+        replicas: in how many parts a batch was split.
+        steps: how many steps ran to their end.
+        values: by (step, stage, name) the arrays of every replica; step `FINAL` holds what was left at the end.
+        logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
+        error: what it raised, if it raised.
+        data_intact: whether the arrays it trained on were left as they were.
+        seconds: the time the run took, the first one with its tracing.
+    """
+
+    arm: Arm
+    replicas: int
+    steps: int = 0
+    values: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    error: Raised | None = None
+    data_intact: bool = True
+    seconds: float = 0.0
+
+    def keys(self) -> Iterator[tuple[int, Stage, str]]:
+        """Every quantity's key in the order of training: by step, by stage, as recorded; the final ones last."""
+        place = {key: index for index, key in enumerate(self.values)}
+        last = float("inf")
+        yield from sorted(self.values, key=lambda k: (last if k[0] == FINAL else k[0], k[1].order, place[k]))
+
+    def stage(self, step: int, stage: Stage) -> dict[str, PerReplica]:
+        """Everything recorded at a stage of a step, by name."""
+        return {key[2]: value for key, value in self.values.items() if key[:2] == (step, stage)}
+
+    def merged(self, key: tuple[int, Stage, str]) -> Array:
+        """A quantity as the global batch sees it, whatever the number of replicas.
+
+        Rows are put together again, shares of the loss and of the gradient are added, and of what every replica holds
+        a copy the first is given (`copies_differ` says whether there is a choice).
+        """
+        values = self.values[key]
+        if len(values) == 1:
+            return values[0]
+        if key[1] in _ROWS:
+            return np.concatenate(values)
+        if key[1] in _SHARES:
+            return np.sum(np.stack(values), axis=0, dtype=values[0].dtype)
+        if key[1] is Stage.STATE and values[0].dtype.kind == "f":
+            return np.mean(np.stack(values), axis=0, dtype=values[0].dtype)
+        return values[0]
+
+    def copies_differ(self, key: tuple[int, Stage, str]) -> bool:
+        """Whether replicas that should hold the same value hold different ones."""
+        if key[1] not in (Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS):
+            return False
+        first, *others = self.values[key]
+        return any(not np.array_equal(first, other, equal_nan=True) for other in others)
+
+    def furthest(self) -> Stage:
+        """The stage after the last one recorded, which is where an exception stopped the training."""
+        if not self.values:
+            return Stage.OUTPUTS
+        step = max(key[0] for key in self.values)
+        order = max(key[1].order for key in self.values if key[0] == step)
+        return STAGES[min(order + 1, len(STAGES) - 1)]

@@ -1,0 +1,84 @@
+"""`model.fit`, compiled and called as a user does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from conformance.data import Arrays
+from conformance.training import Logbook, Run, Setup
+
+
+def compile_model(setup: Setup) -> None:
+    """Compile the arm's model and watch it."""
+    weights = setup.training.parts.loss_weights
+    alone = len(setup.losses) == 1
+    with setup.scope():
+        setup.model.compile(
+            optimizer=setup.optimizer,
+            loss=setup.losses[0] if alone else setup.losses,
+            loss_weights=None if weights is None else (weights[0] if alone else list(weights)),
+            metrics=(setup.metrics[0] if alone else setup.metrics) or None,
+            run_eagerly=setup.execution == "eager",
+            jit_compile=setup.execution == "xla",
+            steps_per_execution=setup.training.steps_per_execution,
+        )
+    setup.recorder.watch_model()
+    setup.recorder.watch_optimizer()
+
+
+def prepare(setup: Setup) -> Run:
+    """Compile, and give the function that calls `fit`."""
+    import keras
+
+    compile_model(setup)
+    training, recorder = setup.training, setup.recorder
+    # Several steps in one call leave no place between them to look from.
+    recorder.in_step = training.steps_per_execution > 1
+
+    class Reports(keras.callbacks.Callback):  # type: ignore[misc]
+        """Notes what `fit` reports."""
+
+        def __init__(self, logbook: Logbook) -> None:
+            super().__init__()
+            self.logbook, self.epoch = logbook, 0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            recorder.end_step()
+            last = min(batch, training.steps_per_epoch - 1)
+            self.logbook.step(self.epoch * training.steps_per_epoch + last, logs or {})
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.logbook.epoch(epoch, logs or {})
+
+    def run(data: Arrays, logbook: Logbook) -> None:
+        setup.model.fit(
+            **_fed(data, training.feed, training.batch_size, training.steps_per_epoch),
+            epochs=training.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Reports(logbook)],
+        )
+
+    return run
+
+
+def _fed(data: Arrays, feed: str, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
+    if feed == "generator":
+        return {"x": _endless(data, batch_size), "steps_per_epoch": steps_per_epoch}
+    if feed == "dataset":
+        import tensorflow as tf
+
+        return {"x": tf.data.Dataset.from_tensor_slices(data.structure()).batch(batch_size)}
+    names = ("x", "y", "sample_weight")
+    # As arrays, Keras takes several inputs or outputs as a list.
+    parts = [list(part) if isinstance(part, tuple) else part for part in data.structure()]
+    return {**dict(zip(names, parts, strict=False)), "batch_size": batch_size}
+
+
+def _endless(data: Arrays, batch_size: int) -> Iterator[tuple[Any, ...]]:
+    while True:
+        yield from data.batches(batch_size)

@@ -1,0 +1,118 @@
+"""What an arm is given: the parts of a training, its data and its schedule, and nothing of how to run it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance import build
+from conformance.case import Case
+from conformance.data import Arrays, arrays
+from conformance.recording import Recorder
+from conformance.trace import Trace
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training to be run in several arms.
+
+    Attributes:
+        parts: makes model, optimizer, losses and metrics anew for every arm.
+        data: the rows of one epoch.
+        batch_size: the global batch size.
+        epochs: how many epochs.
+        steps_per_execution: steps `fit` runs in one call of its train function.
+        feed: how `fit` is fed, a name of `conformance.case.FEEDS`.
+        seed: the global seed, set when an arm is prepared.
+        global_seed: whether to set it before every run too, for parts that may draw from the global generators. It
+            makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case seeds its layers.
+        trial: the user's loop, or None.
+    """
+
+    parts: build.Parts
+    data: Arrays
+    batch_size: int
+    epochs: int = 1
+    steps_per_execution: int = 1
+    feed: str = "arrays"
+    seed: int = 0
+    global_seed: bool = True
+    trial: Callable[..., Any] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, a partial last one included."""
+        return math.ceil(self.data.rows / self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all epochs together."""
+        return self.steps_per_epoch * self.epochs
+
+
+def training(case: Case, trial: Callable[..., Any] | None = None) -> Training:
+    """The training a case describes."""
+    return Training(
+        build.parts(case),
+        arrays(case),
+        case.data.batch_size,
+        case.schedule.epochs,
+        case.schedule.steps_per_execution,
+        case.data.feed,
+        case.seed,
+        trial is not None,
+        trial,
+    )
+
+
+@dataclass
+class Logbook:
+    """What a trainer reports: by step and by epoch, in the trace's own form."""
+
+    trace_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+
+    def step(self, step: int, logs: dict[str, Any]) -> None:
+        """Note what was reported after a step."""
+        self.trace_logs.update({(step, name): float(value) for name, value in logs.items()})
+
+    def epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Note what was reported after an epoch."""
+        self.epoch_logs.update({(epoch, name): float(value) for name, value in logs.items()})
+
+    def into(self, trace: Trace) -> None:
+        """Hand the notes over to a trace."""
+        trace.logs, trace.epoch_logs = self.trace_logs, self.epoch_logs
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An arm's objects, made under its strategy, as a trainer receives them.
+
+    Attributes:
+        training: what is to be run.
+        strategy: the `tf.distribute` strategy.
+        scope: enters the strategy's scope; enters nothing on one device.
+        execution: `graph`, `eager` or `xla`.
+        model: the built, uncompiled model.
+        optimizer: the optimizer.
+        losses: one loss an output.
+        metrics: the metrics of each output.
+        recorder: watches them; the trainer says which taps its way of training needs.
+    """
+
+    training: Training
+    strategy: Any
+    scope: Callable[[], Any]
+    execution: str
+    model: Any
+    optimizer: Any
+    losses: list[Any]
+    metrics: list[list[Any]]
+    recorder: Recorder
+
+
+Run = Callable[[Arrays, Logbook], None]
+"""Trains once on the given rows, from whatever state the model is in, and notes what is reported."""

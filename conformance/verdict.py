@@ -1,0 +1,215 @@
+"""What is said of one case: the verdict and everything that backs it, as plain data.
+
+These types are what the JSON contract shows and what every writer reads; nothing in them needs TensorFlow, NumPy or
+the process that judged.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from conformance.case import Case, to_data
+from conformance.raised import Raised
+from conformance.stage import Stage
+
+CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
+
+
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
+    """The first place where two arms differ by more than is allowed.
+
+    Attributes:
+        arms: the two arms, the one suspected first.
+        axis: what the difference follows: `trainer`, `distribution`, `execution`, or `both` (a trainer that is wrong
+            only under replicas).
+        step: the step, from 0; None when it is not one step's (an epoch's logs, an exception).
+        epoch: the epoch, from 0, of an epoch's logs.
+        stage: the stage.
+        variable: the variable's path, or the quantity's name.
+        magnitude: largest absolute difference; infinite where shapes or NaNs differ or something is missing.
+        allowed: the largest difference that rounding explains; 0 where the same bits are due.
+        ulps: largest distance in units in the last place, where it means something.
+        ratio: the constant c with first = c x second within the allowance, where there is one other than 1.
+        message: seen, wanted and where, in one line.
+    """
+
+    arms: tuple[str, str]
+    axis: str
+    step: int | None
+    stage: Stage
+    variable: str
+    magnitude: float
+    allowed: float
+    message: str
+    epoch: int | None = None
+    ulps: int | None = None
+    ratio: float | None = None
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why.
+
+    Attributes:
+        name: a name of the contract; `unexplained` where no deviation reproduces what was seen.
+        explanation: a sentence.
+        advice: what to write instead, or to do.
+        exact: whether the deviation reproduces every step of the arm within rounding.
+        evidence: what was seen that speaks for it, a line each.
+    """
+
+    name: str
+    explanation: str
+    advice: str
+    exact: bool = False
+    evidence: tuple[str, ...] = ()
+
+
+class ArmReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one arm: `status` is `ran`, `raised` or `unsupported`, the latter two with a reason."""
+
+    arm: str
+    status: str
+    seconds: float = 0.0
+    reason: str | None = None
+    raised: Raised | None = None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One divergence of a case with what follows from it. A case may show several, one an axis."""
+
+    divergence: Divergence
+    cause: Cause
+    signature: str
+    wrong_arm: str | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The judgement of one case.
+
+    Attributes:
+        case: the case; None where a user's own parts were judged.
+        verdict: `conforms`, `diverges`, `known`, `raises` or `unsupported`.
+        arms: what became of each arm.
+        observations: the divergences, the gravest first.
+        reason: why it is `raises` or `unsupported`.
+        repro: where the repro was written.
+        compared: how many quantities were compared.
+        not_compared: what one arm reports and another does not.
+        flaky: divergences that a second run did not repeat, as messages.
+    """
+
+    case: Case | None
+    verdict: str
+    arms: tuple[ArmReport, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    reason: str | None = None
+    repro: str | None = None
+    compared: int = 0
+    not_compared: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
+
+    @property
+    def conforms(self) -> bool:
+        """Whether every arm agreed, or differs only as a baseline says."""
+        return self.verdict in (CONFORMS, KNOWN)
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """The gravest divergence."""
+        return self.observations[0].divergence if self.observations else None
+
+    @property
+    def cause(self) -> Cause | None:
+        """The cause of the gravest divergence."""
+        return self.observations[0].cause if self.observations else None
+
+    @property
+    def wrong_arm(self) -> str | None:
+        """The arm that is wrong, where the others agree on that."""
+        return self.observations[0].wrong_arm if self.observations else None
+
+    @property
+    def signature(self) -> str | None:
+        """The signature of the gravest divergence."""
+        return self.observations[0].signature if self.observations else None
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {', '.join(report.arm for report in self.arms)}"]
+        if self.reason:
+            lines.append(f"  {self.reason}")
+        for item in self.observations:
+            wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
+            lines += [f"  {item.divergence.message}", f"  {wrong}", f"  {item.cause.name}: {item.cause.explanation}"]
+            lines += [f"    {line}" for line in item.cause.evidence]
+            lines.append(f"  advice: {item.cause.advice}")
+        lines += [f"  flaky: {message}" for message in self.flaky]
+        if self.repro:
+            lines.append(f"  repro: {self.repro}")
+        return "\n".join(lines)
+
+
+def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as the JSON object of the command line's contract; floats that JSON lacks travel as strings."""
+    first = verdict.observations[0] if verdict.observations else None
+    data = {
+        "case": None if verdict.case is None else to_data(verdict.case),
+        "verdict": verdict.verdict,
+        "arms": verdict.arms,
+        "divergence": verdict.divergence,
+        "wrong_arm": verdict.wrong_arm,
+        "cause": verdict.cause,
+        "signature": verdict.signature,
+        "repro": verdict.repro,
+        "reason": verdict.reason,
+        "others": verdict.observations[1:] if first else (),
+        "compared": verdict.compared,
+        "not_compared": verdict.not_compared,
+        "flaky": verdict.flaky,
+    }
+    return {key: json_safe(msgspec.to_builtins(value)) for key, value in data.items()}
+
+
+def verdict_from_data(data: dict[str, Any]) -> Verdict:
+    """The verdict that `verdict_to_data` wrote."""
+    from conformance.case import from_data
+
+    observations = []
+    if data.get("divergence"):
+        first = {key: data[key] for key in ("divergence", "cause", "signature", "wrong_arm")}
+        observations = [first, *data.get("others", ())]
+    return Verdict(
+        case=None if data["case"] is None else from_data(data["case"]),
+        verdict=data["verdict"],
+        arms=msgspec.convert(data["arms"], tuple[ArmReport, ...]),
+        observations=msgspec.convert(_floats(observations), tuple[Observation, ...]),
+        reason=data.get("reason"),
+        repro=data.get("repro"),
+        compared=data.get("compared", 0),
+        not_compared=tuple(data.get("not_compared", ())),
+        flaky=tuple(data.get("flaky", ())),
+    )
+
+
+def json_safe(value: Any) -> Any:
+    """Plain data with NaN and infinities as the strings `nan`, `inf` and `-inf`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value
+
+
+def _floats(observations: list[Any]) -> list[Any]:
+    restored = []
+    for item in observations:
+        divergence = dict(item["divergence"])
+        for name in ("magnitude", "allowed", "ratio"):
+            if isinstance(divergence.get(name), str):
+                divergence[name] = float(divergence[name])
+        restored.append({**item, "divergence": divergence})
+    return restored
