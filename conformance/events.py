@@ -88,6 +88,12 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     path: str | None = None
 
 
+class Refused(Event, frozen=True, kw_only=True):
+    """A worker cannot do what was asked; the message says what to change."""
+
+    message: str
+
+
 class Problem(Event, frozen=True, kw_only=True):
     """Something the reader must know that is neither a case nor a finding: what was left out, and why."""
 
@@ -113,6 +119,7 @@ AnyEvent = (
     | DivergenceSeen
     | FindingMade
     | WorkerDied
+    | Refused
     | Problem
     | RunEnded
 )

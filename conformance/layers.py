@@ -81,7 +81,9 @@ def _spatial(shapes: tuple[Shape, ...]) -> int:
 
 
 def _windowed(config: Config, shapes: tuple[Shape, ...], window: str, channels: int) -> Shape:
-    width, stride = config[window], config.get("strides", 1)
+    # Keras's windows move by one in a convolution and, where nothing is said, by their own width in a pooling.
+    width = config[window]
+    stride = config.get("strides", width if window == "pool_size" else 1)
     if config.get("padding", "valid") == "same":
         spatial = tuple(-(-length // stride) for length in shapes[0][:-1])
     else:

@@ -66,7 +66,8 @@ class PreparedArm:
         filtering = keras.config.is_traceback_filtering_enabled()
         keras.config.disable_traceback_filtering()
         try:
-            with devices.determinism(self.arm.execution != "xla"), warnings.catch_warnings():
+            deterministic = self.arm.execution != "xla"
+            with devices.determinism(deterministic), devices.unfolded(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         finally:
@@ -93,6 +94,7 @@ class PreparedArm:
             optimizer=optimizer,
             slots=slots,
             sample=next(training.data.batches(training.batch_size)),
+            names=training.names,
         )
         with self.scope():
             losses, metrics = training.parts.losses(), training.parts.metrics()

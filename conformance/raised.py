@@ -7,6 +7,7 @@ the frameworks the line somebody wrote.
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -96,6 +97,9 @@ def _shapes(variables: dict[str, Any]) -> str | None:
 
 
 def _shortened(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join(lines)
+    """The message on one line, without terminal escapes and without the framework frames TensorFlow writes into it."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(('File "', "Detected at node", "Graph execution error"))]
+    text = " ".join(lines) or plain.strip()
     return text if len(text) <= 300 else text[:297] + "..."

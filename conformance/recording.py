@@ -67,6 +67,7 @@ class Recorder:
         optimizer: the optimizer, built or not.
         slots: (name, shape, dtype) of the variables the optimizer will have when built, without its own name.
         sample: one batch as `(x, y[, sample_weight])`, for shapes and dtypes; its rows are the most a batch has.
+        names: the names of variables and slots by their places, filled by the first arm and followed by the others.
 
     Attributes:
         in_step: whether `apply` ends a step, in the graph: for trainers that run several steps in one call. Others
@@ -83,12 +84,14 @@ class Recorder:
         optimizer: Any,
         slots: list[tuple[str, tuple[int, ...], Any]],
         sample: tuple[Any, ...],
+        names: dict[str, list[str]],
     ) -> None:
         import tensorflow as tf
 
         self.strategy, self.steps, self.model, self.optimizer = strategy, steps, model, optimizer
         self.in_step = False
         self.applied = False
+        self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
         self.devices = list(strategy.extended.worker_devices) if replicas > 1 else [""]
@@ -98,7 +101,10 @@ class Recorder:
         self._between: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._counts = {stage: Log(steps, (), tf.int32, self.devices) for stage in Stage}
         self._rows = Log(steps, (), tf.int32, self.devices)
-        self._trainable = [(v.path, v) for v in model.trainable_variables]
+        paths = names.setdefault("variables", [v.path for v in model.variables])
+        self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])
+        self._name = {id(v): path for v, path in zip(model.variables, paths, strict=True)}
+        self._trainable = [(self._name[id(v)], v) for v in model.trainable_variables]
         self._component_name: dict[int, tuple[str, int]] = {}
         for name, variable in self._trainable:
             for index, component in enumerate(self.components(variable)):
@@ -124,16 +130,16 @@ class Recorder:
         for name, variable in self._trainable:
             self._add(Stage.LOCAL_GRADIENT, name, tuple(variable.shape), variable.dtype)
             self._add(Stage.GRADIENT, name, tuple(variable.shape), variable.dtype)
-        for name, shape, dtype in slots:
+        for name, (_, shape, dtype) in zip(self._slot_names, slots, strict=True):
             self._add(Stage.UPDATE, name, shape, dtype)
         weights = self.model.trainable_variables
         known = {id(v) for v in weights}
         self._held = {Stage.WEIGHTS: [], Stage.STATE: []}  # type: dict[Stage, list[tuple[str, Any]]]
         for variable in self.model.variables:
             if id(variable) in known or not variable.name.startswith(("moving_", "seed_")):
-                self._held[Stage.WEIGHTS].append((variable.path, variable))
+                self._held[Stage.WEIGHTS].append((self._name[id(variable)], variable))
             else:
-                self._held[Stage.STATE].append((variable.path, variable))
+                self._held[Stage.STATE].append((self._name[id(variable)], variable))
         for stage, held in self._held.items():
             for name, variable in held:
                 self._add(stage, name, tuple(variable.shape), variable.dtype)
@@ -173,6 +179,7 @@ class Recorder:
     def _mark(self, replica: int, stage: Stage) -> None:
         import tensorflow as tf
 
+        self._reached = stage
         self._counts[stage].rows[replica].scatter_nd_add(self._step(replica), tf.ones((1,), tf.int32))
 
     # The taps.
@@ -261,8 +268,9 @@ class Recorder:
 
         targets = self.model.trainable_variables if variables is None else list(variables)
         for gradient, variable in zip(grads, targets, strict=False):
-            if gradient is not None and (Stage.LOCAL_GRADIENT, variable.path) in self._logs:
-                self._write(replica, Stage.LOCAL_GRADIENT, variable.path, tf.convert_to_tensor(gradient))
+            name = self._name.get(id(variable))
+            if gradient is not None and (Stage.LOCAL_GRADIENT, name) in self._logs:
+                self._write(replica, Stage.LOCAL_GRADIENT, str(name), tf.convert_to_tensor(gradient))
         self._mark(replica, Stage.LOCAL_GRADIENT)
 
     def _gradient(self, gradient: Any, variable: Any) -> None:
@@ -278,7 +286,7 @@ class Recorder:
 
     def _left(self) -> list[tuple[Stage, str, Any]]:
         """Everything a step leaves behind: slots, weights, states."""
-        left = [(Stage.UPDATE, slot_name(v), v) for v in self.optimizer.variables]
+        left = [(Stage.UPDATE, name, v) for name, v in zip(self._slot_names, self.optimizer.variables, strict=False)]
         left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
         return [item for item in left if item[:2] in self._logs]
 
@@ -300,6 +308,7 @@ class Recorder:
         self._ended += 1
         for row in self._cursor.rows:
             row.assign([self._ended])
+        self._reached = Stage.STATE
 
     # Before and after a run.
 
@@ -314,7 +323,7 @@ class Recorder:
     def read(self, arm: Arm) -> Trace:
         """The trace of the run that has ended."""
         ended = int(self._cursor.read()[0][0])
-        trace = Trace(arm, len(self.devices), steps=ended)
+        trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
         counts = {stage: log.read() for stage, log in self._counts.items()}
         rows = self._rows.read()
         for (stage, name), log in self._logs.items():

@@ -37,6 +37,7 @@ class Trace:
         values: by (step, stage, name) the arrays of every replica; step `FINAL` holds what was left at the end.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
         error: what it raised, if it raised.
+        reached: the last stage that was run or traced.
         data_intact: whether the arrays it trained on were left as they were.
         seconds: the time the run took, the first one with its tracing.
     """
@@ -48,6 +49,7 @@ class Trace:
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
     error: Raised | None = None
+    reached: Stage | None = None
     data_intact: bool = True
     seconds: float = 0.0
 
@@ -86,9 +88,11 @@ class Trace:
         return any(not np.array_equal(first, other, equal_nan=True) for other in others)
 
     def furthest(self) -> Stage:
-        """The stage after the last one recorded, which is where an exception stopped the training."""
-        if not self.values:
-            return Stage.OUTPUTS
-        step = max(key[0] for key in self.values)
-        order = max(key[1].order for key in self.values if key[0] == step)
-        return STAGES[min(order + 1, len(STAGES) - 1)]
+        """The stage at which an exception stopped the training: the one after the last that was reached."""
+        if self.reached is None:
+            return Stage.BATCH
+        ran = any(key[0] != FINAL for key in self.values)
+        if not ran and self.reached.order >= Stage.UPDATE.order:
+            # The step was traced to its end, and its graph failed before it recorded anything.
+            return Stage.BATCH
+        return STAGES[min(self.reached.order + 1, len(STAGES) - 1)]

@@ -29,6 +29,8 @@ class Training:
         global_seed: whether to set it before every run too, for parts that may draw from the global generators. It
             makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case seeds its layers.
         trial: the user's loop, or None.
+        names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
+            arm's model would have names of its own, and variables are told apart by their place.
     """
 
     parts: build.Parts
@@ -40,6 +42,7 @@ class Training:
     seed: int = 0
     global_seed: bool = True
     trial: Callable[..., Any] | None = None
+    names: dict[str, list[str]] = field(default_factory=dict, compare=False)
 
     @property
     def steps_per_epoch(self) -> int:

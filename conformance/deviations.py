@@ -1,0 +1,494 @@
+"""The named deviations: each a sentence of what training means, replaced, and replayed against what an arm did.
+
+The key idea is that a name is never guessed. A deviation is a computation on the recorded quantities: if gradients
+were clipped on each replica before they were added, then adding up the clipped local gradients must give what the
+update rule received, and it either does or does not. Where a deviation cannot be computed from the records, the case
+is trained again with that one thing taken away, and the difference either vanishes or does not.
+
+Adding a deviation is adding an entry to `DEVIATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conformance.case import Case
+from conformance.compare import Difference
+from conformance.data import Array
+from conformance.frozen import FrozenMap
+from conformance.layers import LAYERS
+from conformance.optimizers import CLIPPING
+from conformance.stage import Stage
+from conformance.tolerance import distance, ulp
+from conformance.trace import Trace
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a deviation may look at.
+
+    Attributes:
+        axis: the axis of the difference.
+        difference: the difference.
+        suspect: the trace of the arm asked about.
+        reference: the trace it is held against.
+        allowed: what rounding explains of a quantity of the reference.
+        options: the optimizer's options.
+        case: the case, or None where a user's own parts are judged.
+        vanishes: trains another case in the same two arms and says whether they agree at least up to the stage where
+            they first differed; None where there is no case to change.
+    """
+
+    axis: str
+    difference: Difference
+    suspect: Trace
+    reference: Trace
+    allowed: Callable[[tuple[int, Stage, str]], float]
+    options: Mapping[str, Any]
+    case: Case | None = None
+    vanishes: Callable[[Case], bool] | None = None
+
+    def rows(self, step: int) -> list[int]:
+        """Rows each replica of the suspect was given at a step."""
+        batch = self.suspect.stage(step, Stage.BATCH)
+        return [len(part) for part in next(iter(batch.values()))] if batch else []
+
+    def matches(self, key: tuple[int, Stage, str], replayed: Array, recorded: Array) -> bool:
+        """Whether a replayed quantity is the recorded one within rounding.
+
+        The replay adds in float64 what an arm added in float32, so the allowance is what rounding explains of the
+        quantity itself and of the largest of its parts.
+        """
+        parts = max((ulp(part) for part in self.suspect.values.get(key, ())), default=0.0)
+        return distance(np.asarray(replayed), np.asarray(recorded)) <= 4 * self.allowed(key) + 64 * parts
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A deviation that reproduces what was seen.
+
+    Attributes:
+        exact: whether it reproduces every step, rather than the first wrong one.
+        evidence: what was computed and found, a line each.
+        feature: the layer, loss or optimizer feature involved, for the signature.
+    """
+
+    exact: bool
+    evidence: tuple[str, ...]
+    feature: str = ""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A named replacement of one sentence of what training means.
+
+    Attributes:
+        name: its name in the contract.
+        stage: the stage where it enters.
+        explanation: what the arm does, as a sentence.
+        advice: what to write or do instead.
+        replay: looks at what an arm did; None where it does not reproduce it.
+    """
+
+    name: str
+    stage: Stage
+    explanation: str
+    advice: str
+    replay: Callable[[Context], Replay | None]
+
+
+def _shares(context: Context, factor: Callable[[int, int, int], float]) -> Replay | None:
+    """Whether the replicas' shares, each times `factor(its rows, all rows, replicas)`, add up to the reference's."""
+    found, step = context.difference, context.difference.step
+    if context.suspect.replicas < 2 or step is None or found.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        return None
+    rows = context.rows(step)
+    total = sum(rows)
+    if not total:
+        return None
+    factors = [factor(count, total, len(rows)) for count in rows]
+    checked = 0
+    for stage in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        for name, parts in context.suspect.stage(step, stage).items():
+            key = (step, stage, name)
+            if key not in context.reference.values:
+                return None
+            replayed = sum(f * part.astype(np.float64) for f, part in zip(factors, parts, strict=True))
+            if not context.matches(key, np.asarray(replayed), context.reference.merged(key)):
+                return None
+            checked += 1
+    if not checked:
+        return None
+    told = ", ".join(f"{count} x {value:.4g}" for count, value in zip(rows, factors, strict=True))
+    line = f"step {step}: the replicas' shares times (rows x factor: {told}) add up to {context.reference.arm}'s"
+    return Replay(step == context.suspect.steps - 1, (f"{line} in {checked} of {checked} quantities",))
+
+
+def _mean_of_means(context: Context) -> Replay | None:
+    rows = context.rows(context.difference.step or 0)
+    if len(set(rows)) < 2:
+        return None
+    return _shares(context, lambda count, total, replicas: count * replicas / total)
+
+
+def _not_scaled(context: Context) -> Replay | None:
+    return _shares(context, lambda count, total, replicas: count / total)
+
+
+def _scaled_twice(context: Context) -> Replay | None:
+    return _shares(context, lambda count, total, replicas: count * replicas**2 / total)
+
+
+def _reduced(context: Context, reduce: Callable[[list[dict[str, Array]], int], dict[str, Array]]) -> Replay | None:
+    """Whether the reduced gradients of every step are what `reduce` makes of the local ones of each replica."""
+    suspect = context.suspect
+    if suspect.replicas < 2 or context.difference.stage is not Stage.GRADIENT:
+        return None
+    if "gradient_accumulation_steps" in context.options:
+        return None
+    steps = sorted({key[0] for key in suspect.values if key[1] is Stage.GRADIENT})
+    for step in steps:
+        local, reduced = suspect.stage(step, Stage.LOCAL_GRADIENT), suspect.stage(step, Stage.GRADIENT)
+        for replica in range(suspect.replicas):
+            replayed = reduce([{n: p[i] for n, p in local.items()} for i in range(suspect.replicas)], replica)
+            for name, values in reduced.items():
+                scale = float(np.abs(values[replica]).max(initial=0.0))
+                if name not in replayed or distance(replayed[name], values[replica]) > 1e-5 * scale + 1e-12:
+                    return None
+    return Replay(True, (f"reproduces the gradient of {len(steps)} of {len(steps)} steps from the local gradients",))
+
+
+def _added(locals_: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: sum(part[name] for part in locals_) for name in locals_[0]}  # type: ignore[misc]
+
+
+def clipped(gradients: dict[str, Array], options: Mapping[str, Any]) -> dict[str, Array]:
+    """Gradients clipped by the optimizer's one clipping option: by value, by each one's norm or by the joint norm."""
+    if options.get("clipvalue"):
+        limit = options["clipvalue"]
+        return {name: np.clip(value, -limit, limit) for name, value in gradients.items()}
+    if options.get("clipnorm"):
+        limit = options["clipnorm"]
+        return {n: v * (limit / max(limit, float(np.linalg.norm(v)))) for n, v in gradients.items()}
+    limit = options["global_clipnorm"]
+    joint = float(np.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in gradients.values())))
+    return {name: value * (limit / max(limit, joint)) for name, value in gradients.items()}
+
+
+def _clip_order(context: Context) -> Replay | None:
+    kinds = [name for name in CLIPPING if context.options.get(name)]
+    if not kinds:
+        return None
+    replay = _reduced(context, lambda parts, _: _added([clipped(part, context.options) for part in parts]))
+    return None if replay is None else Replay(replay.exact, replay.evidence, kinds[0])
+
+
+def _not_reduced(context: Context) -> Replay | None:
+    return _reduced(context, lambda parts, replica: parts[replica])
+
+
+def _reduced_twice(context: Context) -> Replay | None:
+    return _reduced(context, lambda parts, _: {n: len(parts) * v for n, v in _added(parts).items()})
+
+
+def _not_split(context: Context) -> Replay | None:
+    step = context.difference.step
+    if context.difference.stage is not Stage.BATCH or step is None or context.suspect.replicas < 2:
+        return None
+    wanted = context.reference.stage(step, Stage.BATCH)
+    for name, parts in context.suspect.stage(step, Stage.BATCH).items():
+        whole = context.reference.merged((step, Stage.BATCH, name)) if name in wanted else None
+        if whole is None or any(not np.array_equal(part, whole) for part in parts):
+            return None
+    return Replay(True, (f"step {step}: every replica holds all {len(whole) if whole is not None else 0} rows",))
+
+
+def _batches(trace: Trace) -> list[bytes]:
+    """Every step's batch as bytes."""
+    steps = sorted({key[0] for key in trace.values if key[1] is Stage.BATCH})
+    return [
+        b"|".join(trace.merged((step, Stage.BATCH, name)).tobytes() for name in trace.stage(step, Stage.BATCH))
+        for step in steps
+    ]
+
+
+def _sizes(trace: Trace) -> list[int]:
+    steps = sorted({key[0] for key in trace.values if key[1] is Stage.BATCH})
+    return [sum(len(part) for part in next(iter(trace.stage(step, Stage.BATCH).values()))) for step in steps]
+
+
+def _partial_dropped(context: Context) -> Replay | None:
+    if context.difference.stage is not Stage.BATCH:
+        return None
+    sizes = _sizes(context.reference)
+    full = [batch for batch, size in zip(_batches(context.reference), sizes, strict=True) if size == max(sizes)]
+    if len(full) == len(sizes) or _batches(context.suspect) != full:
+        return None
+    return Replay(True, (f"trains on the {len(full)} full batches of {len(sizes)}, in order",))
+
+
+def _order_differs(context: Context) -> Replay | None:
+    if context.difference.stage is not Stage.BATCH or _sizes(context.suspect) != _sizes(context.reference):
+        return None
+    names = [key[2] for key in context.reference.values if key[:2] == (0, Stage.BATCH)]
+    rows = []
+    for trace in (context.suspect, context.reference):
+        steps = sorted({key[0] for key in trace.values if key[1] is Stage.BATCH})
+        columns = [np.concatenate([trace.merged((step, Stage.BATCH, name)) for step in steps]) for name in names]
+        rows.append(sorted(b"|".join(c[i].tobytes() for c in columns) for i in range(len(columns[0]))))
+    if rows[0] != rows[1]:
+        return None
+    return Replay(True, (f"the same {len(rows[0])} rows, whole and in another order",))
+
+
+def _summed(context: Context) -> Replay | None:
+    found, step = context.difference, context.difference.step
+    if found.stage is not Stage.LOSS or step is None:
+        return None
+    rows = sum(context.rows(step))
+    key = (step, Stage.LOSS, "loss")
+    wanted = context.reference.merged(key).astype(np.float64)
+    if rows < 2 or not context.matches(key, rows * wanted, context.suspect.merged(key)):
+        return None
+    exact = step == context.suspect.steps - 1
+    return Replay(exact, (f"step {step}: the loss is {rows} times the other's, and the batch has {rows} rows",))
+
+
+def _frozen_updated(context: Context) -> Replay | None:
+    found = context.difference
+    if found.stage is not Stage.WEIGHTS or found.step is None:
+        return None
+    if any(key[1] is Stage.LOCAL_GRADIENT and key[2] == found.name for key in context.reference.values):
+        return None
+    kept = [v[0] for k, v in context.reference.values.items() if k[1] is Stage.WEIGHTS and k[2] == found.name]
+    if any(not np.array_equal(kept[0], value) for value in kept):
+        return None
+    return Replay(True, (f"{found.name} is not trainable and changes at step {found.step}",))
+
+
+def _epoch_loss(context: Context, mean: Callable[[Array, Array], float]) -> Replay | None:
+    found = context.difference
+    if found.stage is not Stage.LOGS or found.epoch is None or found.name != "loss":
+        return None
+    losses, sizes = [], _sizes(context.suspect)
+    for step in range(len(sizes)):
+        if (step, Stage.LOSS, "loss") not in context.suspect.values:
+            return None
+        losses.append(float(context.suspect.merged((step, Stage.LOSS, "loss"))))
+    reported = [value for (_, name), value in sorted(context.suspect.epoch_logs.items()) if name == "loss"]
+    per_epoch = len(losses) // max(len(reported), 1)
+    for epoch, value in enumerate(reported):
+        part = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+        replayed = mean(np.array(losses[part]), np.array(sizes[part]))
+        if abs(replayed - value) > 1e-5 * max(abs(value), abs(replayed)):
+            return None
+    return Replay(True, (f"reproduces the loss reported after {len(reported)} of {len(reported)} epochs",))
+
+
+def _without(context: Context, change: Callable[[str, FrozenMap], FrozenMap]) -> tuple[Case, str] | None:
+    """The case with some layers' configurations changed, and the first such layer's class; None where none is."""
+    case = context.case
+    if case is None or context.vanishes is None or context.difference.stage is not Stage.OUTPUTS:
+        return None
+    nodes = [
+        node if node.layer is None else _replaced(node, change(node.layer, node.config)) for node in case.model.nodes
+    ]
+    changed = [new.layer for new, old in zip(nodes, case.model.nodes, strict=True) if new != old]
+    if not changed:
+        return None
+    return _replaced_case(case, tuple(nodes)), changed[0] or ""
+
+
+def _replaced(node: Any, config: FrozenMap) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(node, config=config)
+
+
+def _replaced_case(case: Case, nodes: tuple[Any, ...]) -> Case:
+    import msgspec
+
+    return msgspec.structs.replace(case, model=msgspec.structs.replace(case.model, nodes=nodes))
+
+
+def _silenced(layer: str, config: FrozenMap) -> FrozenMap:
+    if not LAYERS[layer].random:
+        return config
+    return config.set(**{name: 0.0 for name in ("rate", "stddev") if name in config})
+
+
+def _synchronized(layer: str, config: FrozenMap) -> FrozenMap:
+    return config.set(synchronized=True) if layer == "BatchNormalization" else config
+
+
+def _on_replicas(context: Context, change: Callable[[str, FrozenMap], FrozenMap], told: str) -> Replay | None:
+    if context.suspect.replicas < 2:
+        return None
+    changed = _without(context, change)
+    if changed is None or context.vanishes is None:
+        return None
+    if context.vanishes(changed[0]):
+        return Replay(False, (f"the difference vanishes {told}",), changed[1])
+    return None
+
+
+def _local_statistics(context: Context) -> Replay | None:
+    return _on_replicas(context, _synchronized, "with BatchNormalization(synchronized=True)")
+
+
+def _random_stream(context: Context) -> Replay | None:
+    return _on_replicas(context, _silenced, "when the random layers draw nothing")
+
+
+def _statistics_and_stream(context: Context) -> Replay | None:
+    def both(layer: str, config: FrozenMap) -> FrozenMap:
+        return _silenced(layer, _synchronized(layer, config))
+
+    replay = _on_replicas(context, both, "with both synchronized statistics and silenced random layers")
+    return replay if replay and replay.feature != "BatchNormalization" else None
+
+
+def _raises(context: Context) -> Replay | None:
+    if (context.suspect.error is None) == (context.reference.error is None):
+        return None
+    error = context.suspect.error or context.reference.error
+    return Replay(True, (str(error),), error.kind if error else "")
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "raises_in_one_arm",
+        Stage.BATCH,
+        "The training raises in one arm and runs in the other.",
+        "Look at the layer, the operation and the line the exception names; the other arm shows that the case itself"
+        " is sound.",
+        _raises,
+    ),
+    Deviation(
+        "replica_data_not_split",
+        Stage.BATCH,
+        "Every replica trains on the whole batch instead of its part of it.",
+        "Distribute the dataset with strategy.experimental_distribute_dataset(dataset), or give fit the data whole.",
+        _not_split,
+    ),
+    Deviation(
+        "partial_batch_dropped",
+        Stage.BATCH,
+        "The last, partial batch of an epoch is not trained on.",
+        "Batch with drop_remainder=False, or round the number of steps up: math.ceil(rows / batch_size).",
+        _partial_dropped,
+    ),
+    Deviation(
+        "data_order_differs",
+        Stage.BATCH,
+        "The same rows are trained on in another order.",
+        "Pass shuffle=False to fit, or shuffle both with one seed and reshuffle_each_iteration=False.",
+        _order_differs,
+    ),
+    Deviation(
+        "replica_mean_of_means",
+        Stage.LOSS,
+        "The loss is the mean of the replicas' means: where a batch splits unevenly, rows on the replica with fewer"
+        " of them count more, and a replica without rows takes its part of the average with it.",
+        "Make the global batch size and the number of rows multiples of the number of replicas, or drop the"
+        " remainder; in a loop, sum the per-sample losses and divide by the rows of the global batch.",
+        _mean_of_means,
+    ),
+    Deviation(
+        "replica_loss_not_scaled",
+        Stage.LOSS,
+        "The loss is not divided by the number of replicas before the gradients are summed over them, so loss and"
+        " gradients are as many times too large.",
+        "Return one value a sample from the loss, tf.reduce_mean(tf.square(y_true - y_pred), axis=-1), or wrap it in"
+        " a keras.losses.Loss: Keras divides by the replicas only what it reduces itself. In a loop, divide the loss"
+        " by strategy.num_replicas_in_sync.",
+        _not_scaled,
+    ),
+    Deviation(
+        "replica_loss_scaled_twice",
+        Stage.LOSS,
+        "The loss is divided by the number of replicas twice, so loss and gradients are too small.",
+        "Divide once: a keras.losses.Loss called inside strategy.run has already divided by the replicas.",
+        _scaled_twice,
+    ),
+    Deviation(
+        "loss_summed_not_averaged",
+        Stage.LOSS,
+        "The loss is the sum over the rows of the batch, not their mean.",
+        "Average over the batch: tf.reduce_mean(per_sample_loss).",
+        _summed,
+    ),
+    Deviation(
+        "clip_order",
+        Stage.GRADIENT,
+        "Gradients are clipped on each replica and then summed, instead of summed and then clipped: the clipped"
+        " gradient is up to as many times larger as there are replicas, and may point elsewhere.",
+        "Reduce first: gradients = tf.distribute.get_replica_context().all_reduce('sum', gradients), then clip, and"
+        " give the optimizer no clipping option; under fit, divide the clipping norm by the number of replicas and"
+        " expect it to be approximate.",
+        _clip_order,
+    ),
+    Deviation(
+        "replica_gradients_not_reduced",
+        Stage.GRADIENT,
+        "Each replica updates with its own gradients; they are not summed over the replicas.",
+        "Let the optimizer reduce (optimizer.apply inside strategy.run), and keep every replica's weights the same.",
+        _not_reduced,
+    ),
+    Deviation(
+        "replica_gradients_reduced_twice",
+        Stage.GRADIENT,
+        "The gradients are summed over the replicas twice, so they are as many times too large.",
+        "Reduce once: leave out the all_reduce of your own, Keras's optimizer does it.",
+        _reduced_twice,
+    ),
+    Deviation(
+        "replica_local_statistics",
+        Stage.OUTPUTS,
+        "BatchNormalization normalizes each replica's rows by that replica's own mean and variance, not by the"
+        " global batch's.",
+        "Use keras.layers.BatchNormalization(synchronized=True).",
+        _local_statistics,
+    ),
+    Deviation(
+        "random_stream_differs",
+        Stage.OUTPUTS,
+        "Each replica draws random numbers of its own for its rows, so other rows are dropped or disturbed than on"
+        " one device.",
+        "Nothing is wrong: expect equality in distribution only, or compare without random layers.",
+        _random_stream,
+    ),
+    Deviation(
+        "random_stream_differs",
+        Stage.OUTPUTS,
+        "Each replica draws random numbers of its own for its rows; BatchNormalization's local statistics come on"
+        " top.",
+        "Expect equality in distribution only; use BatchNormalization(synchronized=True) for the rest.",
+        _statistics_and_stream,
+    ),
+    Deviation(
+        "frozen_weights_updated",
+        Stage.WEIGHTS,
+        "A weight that is not trainable is changed by the training.",
+        "Take gradients for model.trainable_variables, and set layer.trainable before compiling.",
+        _frozen_updated,
+    ),
+    Deviation(
+        "epoch_loss_unweighted",
+        Stage.LOGS,
+        "The loss of an epoch is the plain mean over its batches: a row of the smaller last batch counts more.",
+        "Weigh every batch with its rows: mean.update_state(loss, sample_weight=tf.shape(x)[0]).",
+        lambda context: _epoch_loss(context, lambda losses, sizes: float(losses.mean())),
+    ),
+    Deviation(
+        "epoch_loss_last_batch",
+        Stage.LOGS,
+        "The loss reported for an epoch is that of its last batch.",
+        "Report the mean over the epoch, weighted with the rows of each batch.",
+        lambda context: _epoch_loss(context, lambda losses, sizes: float(losses[-1])),
+    ),
+)

@@ -1,0 +1,34 @@
+"""Where a run happened: versions and devices."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from conformance.finding import Environment
+
+
+def version(*distributions: str) -> str:
+    """The version of the first of these distributions that is installed, or `not installed`."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def environment() -> Environment:
+    """This process's environment; starts TensorFlow's runtime, so devices must have been set up."""
+    import tensorflow as tf
+
+    devices = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    return Environment(
+        python=platform.python_version(),
+        tensorflow=tf.__version__,
+        keras=version("keras", "keras-nightly"),
+        numpy=version("numpy"),
+        conformance=version("keras-conformance"),
+        platform=platform.platform(),
+        devices=", ".join(devices),
+    )

@@ -1,0 +1,70 @@
+"""From a confirmed verdict to a finding on disk: script, clean process, folder.
+
+Several workers share one report; a signature belongs to the worker that first makes its claim, which is a directory,
+for making a directory is the one thing that a file system lets only one succeed in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from conformance.case import Case
+from conformance.environment import environment
+from conformance.events import FindingMade
+from conformance.finding import Finding, slug
+from conformance.reports.folder import write_finding
+from conformance.reports.repro import script
+from conformance.reports.verify import verify
+from conformance.verdict import Verdict
+
+
+def claim(report: Path, signature: str) -> bool:
+    """Whether this signature is ours to minimize: true once for all workers of a report."""
+    claims = report / ".claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    try:
+        (claims / slug(signature)).mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def write(report: Path, verdict: Verdict, original: Case, attempts: int, seconds: float) -> FindingMade:
+    """Write a finding's folder, with its script run in a clean process, and say so.
+
+    Args:
+        report: the report's directory.
+        verdict: the verdict on the minimal case, the finding first.
+        original: the case it was found in.
+        attempts: how many smaller cases were tried.
+        seconds: how long that took.
+    """
+    finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts)
+    text = script(verdict)
+    folder = write_finding(finding, text, report / "findings")
+    status, output = verify(folder / "repro.py")
+    finding = msgspec.structs.replace(
+        finding,
+        repro_status=status,
+        repro_output=output,
+        verdict=msgspec.structs.replace(verdict, repro=str(folder / "repro.py")),
+    )
+    folder = write_finding(finding, text, report / "findings")
+    item = finding.observation
+    weighted = [node for node in verdict.case.model.nodes if node.shares is None] if verdict.case else []
+    return FindingMade(
+        signature=finding.signature,
+        message=item.divergence.message,
+        cause=item.cause.name,
+        explanation=item.cause.explanation,
+        advice=item.cause.advice,
+        wrong_arm=item.wrong_arm,
+        folder=str(folder),
+        repro=str(folder / "repro.py"),
+        repro_status=status,
+        layers=len(weighted),
+        attempts=attempts,
+        seconds=seconds,
+    )

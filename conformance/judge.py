@@ -1,0 +1,332 @@
+"""The judgement of one training: run its arms, compare them, name what differs.
+
+The harness doubts itself first. A difference across modes is believed only after the allowance was measured on many
+more perturbed runs, and every difference only after both arms were run again and showed it again; what does not
+repeat is `flaky`, not a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.arm import Arm, Placement
+from conformance.case import Case
+from conformance.compare import Comparison, Difference, compare
+from conformance.deviations import Context
+from conformance.diagnose import diagnose
+from conformance.errors import UnsupportedError
+from conformance.prepare import PreparedArm, release
+from conformance.square import Found, executions, square
+from conformance.tolerance import FIRST, MORE, Allowance
+from conformance.trace import FINAL, Trace
+from conformance.training import Training, training
+from conformance.verdict import (
+    CONFORMS,
+    DIVERGES,
+    RAISES,
+    UNSUPPORTED,
+    ArmReport,
+    Divergence,
+    Observation,
+    Verdict,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which arms to run.
+
+    Attributes:
+        trainers: the suspect and the reference; more are held against the reference in turn. One alone is held only
+            against itself on other placements and executions.
+        placements: the first is the one the others are held against.
+        executions: the first is the one the others are held against.
+    """
+
+    trainers: tuple[str, ...] = ("fit", "loop")
+    placements: tuple[Placement, ...] = (Placement(),)
+    executions: tuple[str, ...] = ("graph",)
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Every arm of the plan."""
+        return tuple(Arm(t, p, e) for e in self.executions for p in self.placements for t in self.trainers)
+
+    @property
+    def replicas(self) -> int:
+        """The most replicas any arm needs."""
+        return max(placement.replicas for placement in self.placements)
+
+
+class Judge:
+    """Judges one training. An arm is prepared when it is first asked for.
+
+    Args:
+        subject: the training.
+        plan: the arms.
+        case: the case it came from, if any: causes that are tested by changing the case need it.
+        trial: the user's loop, given on to changed cases.
+    """
+
+    def __init__(
+        self, subject: Training, plan: Plan, case: Case | None = None, trial: Callable[..., Any] | None = None
+    ) -> None:
+        self.subject, self.plan, self.case, self.trial = subject, plan, case, trial
+        self._prepared: dict[Arm, PreparedArm] = {}
+        self._traces: dict[Arm, Trace] = {}
+        self._unsupported: dict[Arm, str] = {}
+        self._comparisons: dict[tuple[Arm, Arm], Comparison] = {}
+        self._allowance: Allowance | None = None
+
+    # Arms.
+
+    def trace(self, arm: Arm) -> Trace | None:
+        """What an arm did; None where it cannot be run."""
+        if arm in self._unsupported:
+            return None
+        if arm not in self._traces:
+            try:
+                self._prepared[arm] = PreparedArm(arm, self.subject)
+                self._traces[arm] = self._prepared[arm].run()
+            except UnsupportedError as error:
+                self._unsupported[arm] = str(error)
+                return None
+        return self._traces[arm]
+
+    @property
+    def allowance(self) -> Allowance:
+        """What rounding explains, measured on the plan's own reference arm."""
+        if self._allowance is None:
+            arm = Arm(self.plan.trainers[-1], self.plan.placements[0], self.plan.executions[0])
+            trace = self.trace(arm)
+            if trace is None:
+                raise UnsupportedError(self._unsupported[arm])
+            self._allowance = Allowance(self._prepared[arm], trace)
+            if trace.error is None:
+                self._allowance.measure(FIRST)
+        return self._allowance
+
+    # Comparing.
+
+    def compare(self, suspect: Arm, reference: Arm) -> Comparison | None:
+        """Compare two arms; None where one cannot be run."""
+        if (suspect, reference) in self._comparisons:
+            return self._comparisons[suspect, reference]
+        first, second = self.trace(suspect), self.trace(reference)
+        if first is None or second is None:
+            return None
+        same_mode = (suspect.placement, suspect.execution) == (reference.placement, reference.execution)
+        comparison = self._compared(first, second, same_mode)
+        self._comparisons[suspect, reference] = comparison
+        return comparison
+
+    def _compared(self, first: Trace, second: Trace, same_mode: bool) -> Comparison:
+        if same_mode:
+            return compare(first, second)
+        comparison = compare(first, second, self.allowance)
+        if comparison.first is None or second.error is not None or first.error is not None:
+            return comparison
+        # Believed only after the allowance was measured thoroughly.
+        self.allowance.measure(FIRST + MORE)
+        return compare(first, second, self.allowance)
+
+    def differences(self) -> list[Found]:
+        """All differences, one an axis at most for each placement and execution."""
+        suspect, reference = self.plan.trainers[0], self.plan.trainers[-1]
+        pairs = [(name, reference) for name in self.plan.trainers[:-1]] or [(suspect, suspect)]
+        found: list[Found] = []
+        for execution in self.plan.executions:
+            for pair in pairs:
+                found += square(pair, self.plan.placements, execution, self.compare)
+        if len(self.plan.executions) > 1:
+            followed = {(item.suspect, item.reference) for item in found}
+            others = executions(self.plan.arms, self.plan.executions[0], self.compare)
+            found += [item for item in others if not self._follows(item, followed)]
+        return found
+
+    def _follows(self, item: Found, followed: set[tuple[Arm, Arm]]) -> bool:
+        """Whether an execution's difference is only that its arm already differs from its partner there."""
+        return any(item.suspect in pair for pair in followed)
+
+    def repeats(self, found: Found) -> bool:
+        """Run both arms again; whether they show the same difference again."""
+        again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
+        same_mode = (found.suspect.placement, found.suspect.execution) == (
+            found.reference.placement,
+            found.reference.execution,
+        )
+        first = self._compared(again[0], again[1], same_mode).first
+        return first is not None and _place(first) == _place(found.difference)
+
+    # Judging.
+
+    def verdict(self) -> Verdict:
+        """Run everything and judge."""
+        if any(placement.replicas > self.subject.data.rows for placement in self.plan.placements):
+            most = self.plan.replicas
+            reason = f"{most} replicas for {self.subject.data.rows} rows; use at least as many rows as replicas"
+            return Verdict(case=self.case, verdict=UNSUPPORTED, reason=reason)
+        for arm in self.plan.arms:
+            self.trace(arm)
+        trial = [arm for arm in self._unsupported if arm.trainer == "trial"]
+        if trial or len(self._unsupported) == len(self.plan.arms):
+            reason = self._unsupported[trial[0] if trial else self.plan.arms[0]]
+            return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=reason)
+        errors = [trace.error for trace in self._traces.values()]
+        if all(errors):
+            return Verdict(case=self.case, verdict=RAISES, arms=self._reports(), reason=str(errors[0]))
+        observations: dict[str, Observation] = {}
+        flaky: list[str] = []
+        for found in self.differences():
+            if not self.repeats(found):
+                flaky.append(message(found, self.subject))
+                continue
+            observation = self._observation(found)
+            observations.setdefault(observation.signature, observation)
+        return Verdict(
+            case=self.case,
+            verdict=DIVERGES if observations else CONFORMS,
+            arms=self._reports(),
+            observations=tuple(observations.values()),
+            compared=sum(item.compared for item in self._comparisons.values()),
+            not_compared=tuple(sorted({line for item in self._comparisons.values() for line in item.skipped})),
+            flaky=tuple(flaky),
+        )
+
+    @property
+    def worst(self) -> float:
+        """The largest seen / allowed among what was within its allowance."""
+        return max((item.worst for item in self._comparisons.values()), default=0.0)
+
+    def _reports(self) -> tuple[ArmReport, ...]:
+        reports = []
+        for arm in dict.fromkeys((*self.plan.arms, *self._traces)):
+            if arm in self._unsupported:
+                reports.append(ArmReport(arm=str(arm), status="unsupported", reason=self._unsupported[arm]))
+            elif arm in self._traces:
+                trace = self._traces[arm]
+                status = "raised" if trace.error else "ran"
+                reports.append(ArmReport(arm=str(arm), status=status, seconds=trace.seconds, raised=trace.error))
+        return tuple(reports)
+
+    def _observation(self, found: Found) -> Observation:
+        suspect, reference = self._traces[found.suspect], self._traces[found.reference]
+        context = Context(
+            axis=found.axis,
+            difference=found.difference,
+            suspect=suspect,
+            reference=reference,
+            allowed=lambda key: self.allowance.of(key, reference.merged(key)),
+            options=_options(self._prepared[found.reference]),
+            case=self.case,
+            vanishes=None if self.case is None else lambda case: self._vanishes(found, case),
+        )
+        cause, signature = diagnose(context)
+        wrong = found.wrong or self._arbitrated(found)
+        return Observation(
+            divergence=divergence(found, self.subject),
+            cause=cause,
+            signature=signature,
+            wrong_arm=None if wrong is None else str(wrong),
+        )
+
+    def _vanishes(self, found: Found, case: Case) -> bool:
+        """Whether the two arms, given another case, agree at least up to where they differed."""
+        arms = (found.suspect, found.reference)
+        plan = Plan((found.suspect.trainer,), tuple(arm.placement for arm in arms[::-1]), self.plan.executions)
+        other = Judge(training(case, self.trial), plan, case, self.trial)
+        comparison = other.compare(*arms)
+        if comparison is None:
+            return False
+        return comparison.first is None or _place(comparison.first)[:2] > _place(found.difference)[:2]
+
+    def _arbitrated(self, found: Found) -> Arm | None:
+        """The wrong one of two trainers by the vote of the reference loop, where the two are fit and a user's loop."""
+        if {found.suspect.trainer, found.reference.trainer} != {"fit", "trial"}:
+            return None
+        arbiter = replace_trainer(found.suspect, "loop")
+        agreed = [
+            arm
+            for arm in (found.suspect, found.reference)
+            if (comparison := self.compare(arm, arbiter)) is not None and comparison.first is None
+        ]
+        if len(agreed) != 1:
+            return None
+        return found.suspect if agreed[0] == found.reference else found.reference
+
+
+def replace_trainer(arm: Arm, trainer: str) -> Arm:
+    """The arm with another trainer."""
+    return Arm(trainer, arm.placement, arm.execution)
+
+
+def _place(found: Difference) -> tuple[float, int, str]:
+    """Where a difference stands in the order of training."""
+    last = float("inf")
+    step = last if found.step is None or found.step == FINAL else float(found.step)
+    return step, found.stage.order, found.name
+
+
+def _options(prepared: PreparedArm) -> dict[str, Any]:
+    config = getattr(prepared, "optimizer", None)
+    if config is None:
+        return {}
+    return {key: value for key, value in config.get_config().items() if value}
+
+
+def judge_case(case: Case, plan: Plan, trial: Callable[..., Any] | None = None) -> Verdict:
+    """The verdict on a case.
+
+    Args:
+        case: the case.
+        plan: the arms.
+        trial: a user's loop; the plan names it `trial`.
+    """
+    try:
+        return Judge(training(case, trial), plan, case, trial).verdict()
+    finally:
+        release()
+
+
+def divergence(found: Found, subject: Training) -> Divergence:
+    """A difference in the form of the contract."""
+    difference = found.difference
+    step = None if difference.step in (None, FINAL) else difference.step
+    return Divergence(
+        arms=(str(found.suspect), str(found.reference)),
+        axis=found.axis,
+        step=step,
+        epoch=difference.epoch,
+        stage=difference.stage,
+        variable=difference.name,
+        magnitude=difference.magnitude,
+        allowed=difference.allowed,
+        ulps=difference.ulps,
+        ratio=difference.ratio,
+        message=message(found, subject),
+    )
+
+
+def message(found: Found, subject: Training) -> str:
+    """Seen, wanted and where, in one line."""
+    difference = found.difference
+    where = f"[{found.suspect} against {found.reference}]"
+    if difference.note:
+        return f"{difference.note} {where}"
+    if difference.step == FINAL:
+        when = "after training"
+    elif difference.step is not None:
+        when = f"step {difference.step}"
+    else:
+        when = f"epoch {difference.epoch}"
+    ratio = "" if difference.ratio is None else f" = {difference.ratio:.6g} x the other's"
+    ulps = "" if difference.ulps is None or difference.ulps > 1_000 else f", {difference.ulps} ulp"
+    allowed = "the same bits are due" if difference.allowed == 0 else f"allowed {difference.allowed:.2g}"
+    return (
+        f"{difference.stage.value}[{when}] {difference.name}{ratio}: off by {difference.magnitude:.4g}{ulps}"
+        f" ({allowed}) {where}"
+    )
+
+

@@ -1,0 +1,169 @@
+"""Drawing cases and judging them, one worker's share.
+
+Hypothesis draws; a case with a divergence that nobody has claimed yet is handed to Hypothesis's shrinker, and then the
+same sequence of draws is gone through again, with every verdict so far remembered, until nothing new is found in it.
+So a search is determined by its seed, a case with two divergences gives two findings, and none is lost to another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from conformance.case import Case, to_json
+from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
+from conformance.judge import Plan, judge_case
+from conformance.minimize import Shrinking, confirmed, signatures
+from conformance.strategies import cases
+from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict, verdict_to_data
+
+ENDLESS = 1_000_000
+
+
+class _StillDivergesError(Exception):
+    """What the shrinker keeps alive."""
+
+
+class _OverError(BaseException):
+    """Ends a search from inside a draw; no `Exception`, for those Hypothesis takes for a failing example."""
+
+
+class Search:
+    """One worker's search.
+
+    Args:
+        plan: the arms.
+        worker: the worker's number.
+        examples: how many cases to draw, or None.
+        seconds: how long, or None.
+        seed: the seed of the draws.
+        shrink_seconds: how long to spend on one finding.
+        known: signatures that are no news.
+        claim: says whether a signature is this worker's to minimize; once claimed, never again.
+        emit: takes the events.
+        found: takes a finding's (verdict, original case, attempts, seconds).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        worker: int,
+        examples: int | None,
+        seconds: float | None,
+        seed: int,
+        shrink_seconds: float,
+        known: frozenset[str],
+        claim: Callable[[str], bool],
+        emit: Callable[[Event], None],
+        found: Callable[[Verdict, Case, int, float], None],
+    ) -> None:
+        self.plan, self.worker, self.seed = plan, worker, seed
+        self.examples = ENDLESS if examples is None else examples
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._shrink_seconds, self._known, self._claim = shrink_seconds, known, claim
+        self._emit, self._found = emit, found
+        self._verdicts: dict[Case, Verdict] = {}
+        self._settled: set[tuple[Case, str]] = set()
+
+    def run(self) -> None:
+        """Search until the examples or the time are used up and every finding is made."""
+        while self._once():
+            pass
+
+    def _once(self) -> bool:
+        """Go through the draws from the beginning up to the next new finding; whether there was one."""
+        shrinking: list[Shrinking] = []
+        last: list[Case] = []
+
+        @settings(
+            max_examples=self.examples,
+            database=None,
+            deadline=None,
+            derandomize=False,
+            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+            print_blob=False,
+        )
+        @seed(self.seed)
+        @given(cases(replicas=self.plan.replicas))
+        def explore(case: Case) -> None:
+            if not shrinking:
+                new = self._new(case)
+                if new is not None:
+                    self._emit(DivergenceSeen(signature=new.signature, message=new.divergence.message))
+                    started.append(time.monotonic())
+                    shrinking.append(Shrinking(case, new, self.plan, self._shrink_seconds))
+                    last.append(case)
+            if shrinking and shrinking[0](case):
+                last.append(case)
+                raise _StillDivergesError
+
+        started: list[float] = []
+        try:
+            explore()
+        except _OverError:
+            return False
+        except _StillDivergesError:
+            verdict = confirmed(shrinking[0], last[-1], self.plan)
+            spent = time.monotonic() - started[0]
+            self._found(verdict, last[0], shrinking[0].attempts, spent)
+            return True
+        return False
+
+    def _new(self, case: Case) -> Observation | None:
+        """Judge a case; its first divergence that is news and ours, if any."""
+        verdict = self._judged(case)
+        for item in verdict.observations:
+            if item.signature in self._known or (case, item.signature) in self._settled:
+                continue
+            self._settled.add((case, item.signature))
+            if self._claim(item.signature):
+                return item
+        return None
+
+    def _judged(self, case: Case) -> Verdict:
+        if case in self._verdicts:
+            return self._verdicts[case]
+        over = self._end is not None and time.monotonic() > self._end
+        if over or len(self._verdicts) >= self.examples:
+            raise _OverError
+        index = len(self._verdicts)
+        self._emit(CaseStarted(index=index, case=to_json(case)))
+        started = time.monotonic()
+        verdict = judge_case(case, self.plan)
+        self._verdicts[case] = verdict
+        self._emit(judged(index, verdict, time.monotonic() - started, self._known))
+        return verdict
+
+
+def judged(
+    index: int, verdict: Verdict, seconds: float, known: frozenset[str], path: str | None = None
+) -> CaseJudged:
+    """The event for a verdict; one whose divergences are all known is `known`."""
+    found = signatures(verdict)
+    outcome = verdict.verdict
+    if outcome == DIVERGES and set(found) <= known:
+        outcome = KNOWN
+    message = verdict.reason or (verdict.divergence.message if verdict.divergence else None)
+    if outcome == CONFORMS and verdict.flaky:
+        message = f"flaky: {verdict.flaky[0]}"
+    data = verdict_to_data(verdict) | {"verdict": outcome}
+    if path is None and outcome == CONFORMS:
+        # A conforming draw needs no record of its own: its case is in the event before.
+        data = {}
+    return CaseJudged(
+        index=index,
+        seconds=seconds,
+        outcome=outcome,
+        signatures=found,
+        message=message,
+        path=path,
+        verdict=data or None,
+    )
+
+

@@ -1,0 +1,155 @@
+"""Workers kept at work: started, listened to, and replaced when they die.
+
+A segmentation fault, an out-of-memory kill or a hang in TensorFlow takes a worker with it. The worker has said before
+which case it was about to run, so that case is named and kept, and another worker goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from conformance.errors import UsageError
+from conformance.events import AnyEvent, CaseJudged, CaseStarted, Event, Refused, WorkerDied, from_line
+from conformance.job import Job
+
+HANG_SECONDS = 300.0
+"""A worker that says nothing for so long is taken for hung; the slowest honest case seen took 40 s."""
+
+STARTS = 3
+"""How often a job is started again after its worker died, before it is given up."""
+
+
+@dataclass
+class _Worker:
+    job: Job
+    process: subprocess.Popen[bytes]
+    heard: float = field(default_factory=time.monotonic)
+    running: CaseStarted | None = None
+    judged: int = 0
+    starts: int = 1
+
+
+def supervise(jobs: Sequence[Job], report: Path) -> Iterator[Event]:
+    """Run jobs side by side, one process each, and yield their events as they come.
+
+    Args:
+        jobs: the jobs.
+        report: where the case of a worker that died is kept, under `crashes`.
+
+    Raises:
+        UsageError: when a worker refuses its job.
+    """
+    events: queue.Queue[tuple[int, AnyEvent | None]] = queue.Queue()
+    workers = {job.worker: _Worker(job, _start(job, events)) for job in jobs}
+    try:
+        while workers:
+            try:
+                number, event = events.get(timeout=1.0)
+            except queue.Empty:
+                _end_hung(workers)
+                continue
+            worker = workers.get(number)
+            if worker is None:
+                continue
+            worker.heard = time.monotonic()
+            if isinstance(event, Refused):
+                raise UsageError(event.message)
+            if isinstance(event, CaseStarted):
+                worker.running = event
+            elif isinstance(event, CaseJudged):
+                worker.running, worker.judged = None, worker.judged + 1
+            if event is not None:
+                yield event
+                continue
+            del workers[number]
+            code = worker.process.wait()
+            if code != 0:
+                yield _died(worker, code, report)
+                again = _again(worker)
+                if again is not None and worker.starts < STARTS:
+                    workers[number] = _Worker(again, _start(again, events), starts=worker.starts + 1)
+    finally:
+        for worker in workers.values():
+            worker.process.kill()
+            worker.process.wait()
+
+
+def _start(job: Job, events: queue.Queue[tuple[int, AnyEvent | None]]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
+    report = Path(job.report)
+    report.mkdir(parents=True, exist_ok=True)
+    with (report / f"worker-{job.worker}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "conformance.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            # Ctrl-C is the supervisor's to handle: it keeps what was found and ends the workers itself.
+            start_new_session=True,
+        )
+    assert process.stdin and process.stdout
+    process.stdin.write(msgspec.json.encode(job))
+    process.stdin.close()
+    threading.Thread(target=_listen, args=(job.worker, process, events), daemon=True).start()
+    return process
+
+
+def _listen(
+    number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, AnyEvent | None]]
+) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        try:
+            events.put((number, from_line(line)))
+        except msgspec.DecodeError:
+            # A line cut short by the death of its writer; the death itself is reported.
+            continue
+    events.put((number, None))
+
+
+def _end_hung(workers: dict[int, _Worker]) -> None:
+    for worker in workers.values():
+        if time.monotonic() - worker.heard > HANG_SECONDS:
+            worker.process.kill()
+
+
+def _died(worker: _Worker, code: int, report: Path) -> WorkerDied:
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        silent = time.monotonic() - worker.heard
+        reason = f"killed by {name}" + (f" after {silent:.0f} s of silence" if silent > HANG_SECONDS else "")
+    else:
+        reason = f"exit code {code}; see {report / f'worker-{worker.job.worker}.log'}"
+    if worker.running is None:
+        return WorkerDied(worker=worker.job.worker, reason=reason)
+    crashes = report / "crashes"
+    crashes.mkdir(parents=True, exist_ok=True)
+    path = crashes / f"worker-{worker.job.worker}-case-{worker.running.index}-start-{worker.starts}.json"
+    path.write_text(worker.running.case, encoding="utf-8")
+    return WorkerDied(worker=worker.job.worker, reason=reason, case=worker.running.case, path=str(path))
+
+
+def _again(worker: _Worker) -> Job | None:
+    """What is left of a job whose worker died: the case it died of is not tried again."""
+    done = worker.judged + (worker.running is not None)
+    job = worker.job
+    if job.paths:
+        rest = job.paths[done:]
+        return msgspec.structs.replace(job, paths=rest) if rest else None
+    if job.examples is None:
+        return msgspec.structs.replace(job, seed=job.seed + 1_000_003)
+    left = job.examples - done
+    # Another seed: the same one would draw the case that killed the worker again.
+    return msgspec.structs.replace(job, seed=job.seed + 1_000_003, examples=left) if left > 0 else None

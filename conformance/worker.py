@@ -1,0 +1,129 @@
+"""A worker: a process with TensorFlow in it that does one job and tells it in events.
+
+Run as `python -m conformance.worker` with a `Job` as JSON on standard input; events go to standard output, a line
+each, and nothing else does: whatever TensorFlow or a user's code prints is sent to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conformance.arm import parse_placement
+from conformance.case import Case, load_case, to_json
+from conformance.errors import UsageError
+from conformance.events import CaseStarted, Event, Refused, WorkerReady, to_line
+from conformance.job import Job
+from conformance.verdict import Verdict
+
+
+def main() -> int:
+    """Do the job on standard input; the process's exit code: 0 done, 2 refused."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    events = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        events.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
+
+    try:
+        work(job, emit)
+    except UsageError as error:
+        emit(Refused(message=str(error)))
+        return 2
+    return 0
+
+
+def work(job: Job, emit: Callable[[Event], None]) -> None:
+    """Do a job.
+
+    Raises:
+        UsageError: when the job cannot be done as asked.
+    """
+    from conformance import devices
+    from conformance.environment import environment
+    from conformance.judge import Plan
+
+    plan = Plan(job.trainers, tuple(map(parse_placement, job.placements)), job.executions)
+    devices.set_up(plan.replicas, one_thread=True)
+    trial = None if job.loop is None else load_loop(job.loop)
+    emit(WorkerReady(environment=environment()))
+    if job.paths:
+        _judge(job, plan, trial, emit)
+    else:
+        _search(job, plan, emit)
+
+
+def _search(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
+    from conformance import findings
+    from conformance.search import Search
+
+    report = Path(job.report)
+
+    def found(verdict: Verdict, original: Case, attempts: int, seconds: float) -> None:
+        emit(findings.write(report, verdict, original, attempts, seconds))
+
+    Search(
+        plan,
+        worker=job.worker,
+        examples=job.examples,
+        seconds=job.seconds,
+        seed=job.seed,
+        shrink_seconds=job.shrink_seconds,
+        known=frozenset(job.known),
+        claim=lambda signature: findings.claim(report, signature),
+        emit=emit,
+        found=found,
+    ).run()
+
+
+def _judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable[[Event], None]) -> None:
+    from conformance import findings
+    from conformance.judge import judge_case
+    from conformance.search import judged
+
+    known = frozenset(job.known)
+    for index, path in enumerate(job.paths):
+        case = load_case(path)
+        emit(CaseStarted(index=index, case=to_json(case)))
+        started = time.monotonic()
+        verdict = judge_case(case, plan, trial)
+        if job.write and trial is None and verdict.observations and verdict.signature not in known:
+            made = findings.write(Path(job.report), verdict, case, 0, 0.0)
+            emit(made)
+            verdict = msgspec.structs.replace(verdict, repro=made.repro)
+        emit(judged(index, verdict, time.monotonic() - started, known, path))
+
+
+def load_loop(text: str) -> Callable[..., Any]:
+    """The user's step named by `package.module:function`, found from the current directory too.
+
+    Raises:
+        UsageError: when there is no such module or function, or it has not a step's parameters.
+    """
+    from conformance.trainers.trial import check_signature
+
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise UsageError(f"--loop {text!r} is not package.module:function")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UsageError(f"--loop {text!r} cannot be imported: {error}") from error
+    check_signature(function)
+    loaded: Callable[..., Any] = function
+    return loaded
+
+
+if __name__ == "__main__":
+    sys.exit(main())

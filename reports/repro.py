@@ -1,0 +1,119 @@
+"""The minimal reproduction of a finding: a script of a screenful that imports only numpy, tensorflow and keras.
+
+It builds what the case builds, trains it in both arms, prints the quantities that differ, and exits with 1 while they
+do, 0 once they do not, and 2 when it cannot tell.
+"""
+
+from __future__ import annotations
+
+import math
+
+from conformance.reports import repro_case
+from conformance.reports.repro_compare import main, named, result, start, strategy
+from conformance.reports.repro_data import data
+from conformance.reports.repro_fit import fit, on_batch
+from conformance.reports.repro_loop import function_loss, loop
+from conformance.reports.repro_plan import Plan, plan
+from conformance.reports.source import WIDTH, indented
+from conformance.reports.text import docstring
+from conformance.verdict import Verdict
+
+_TRAINERS = {"fit": fit, "loop": loop, "train_on_batch": on_batch}
+
+
+def script(verdict: Verdict) -> str:
+    """The script that shows the first divergence of a verdict.
+
+    Args:
+        verdict: a verdict with a case and a divergence of two arms among `fit`, `loop` and `train_on_batch`.
+
+    Returns:
+        Python source, ending in a newline.
+
+    Raises:
+        UnsupportedError: when no script can be written: parts of the user's own, a loop on trial, a registered layer
+            that cannot be imported.
+    """
+    show = plan(verdict)
+    lines = [
+        *docstring(_told(show, verdict), WIDTH),
+        *["", "import os", "import sys", ""],
+        'os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")',
+        *["import keras", "import numpy as np", "import tensorflow as tf"],
+        *repro_case.registered(show.case),
+        *["", *_machine(show), *data(show.case)],
+        *repro_case.functions(show.case),
+        *function_loss(show),
+        *_functions(show),
+        *["", "", *main(show)],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _told(show: Plan, verdict: Verdict) -> list[str]:
+    found = show.divergence
+    seen, wanted = named(show.seen), named(show.wanted)
+    if show.raises:
+        ((arm, raised), *_) = show.raised.items()
+        who = seen if arm == str(show.seen) else wanted
+        return [
+            f"Keras: {who} raises {raised.kind}.",
+            f"Expected: it trains, as {wanted if who == seen else seen} does.",
+            f"Actual: {raised.kind}: {raised.message}",
+        ]
+    when = f" of step {found.step}" if found.step is not None else ""
+    when = f" of epoch {found.epoch}" if found.epoch is not None else when
+    allowed = "the same bits" if found.allowed == 0 else f"equal within {found.allowed:.2g}"
+    amount = f"off by {found.magnitude:.4g}" if math.isfinite(found.magnitude) else "not comparable"
+    ratio = f", {found.ratio:.6g} times the other" if found.ratio is not None else ""
+    why = verdict.observations[0].cause
+    return [
+        f"Keras: {seen} differs from {wanted}.",
+        f"Expected: {found.stage.value.replace('_', ' ')}{when}, {found.variable}: {allowed}. Actual: {amount}{ratio}.",
+        *([] if why.name == "unexplained" else [f"Why: {why.explanation}"]),
+    ]
+
+
+def _machine(show: Plan) -> list[str]:
+    lines = ["sys.excepthook = lambda *e: (sys.__excepthook__(*e), sys.stdout.flush(), os._exit(2))"]
+    if show.allowed == 0:
+        lines += [f"tf.config.threading.set_{kind}_op_parallelism_threads(1)" for kind in ("intra", "inter")]
+    if show.mirrored:
+        parts = f"[tf.config.LogicalDeviceConfiguration()] * {show.replicas}"
+        lines.append('cpu = tf.config.list_physical_devices("CPU")[0]')
+        lines.append(f"tf.config.set_logical_device_configuration(cpu, {parts})")
+    if not show.xla:
+        lines.append("tf.config.experimental.enable_op_determinism()")
+    if show.mirrored and "strategy" not in show.parameters:
+        lines.append(f"strategy = {strategy(show.seen)}")
+    return lines
+
+
+def _functions(show: Plan) -> list[str]:
+    """`train`, and before it the model and the trainers where they have functions of their own."""
+    lines: list[str] = []
+    if show.case.model.kind == "sequential":
+        made = repro_case.model(show.case)
+    else:
+        lines += ["", "", "def build_model():", *indented(repro_case.model(show.case))]
+        made = ["model = build_model()"]
+    scoped = [*made, *repro_case.initial_weights(show.case), *repro_case.optimizer(show.case)]
+    parameters = ", ".join(show.parameters)
+    codes = {name: _TRAINERS[name](show) for name in show.trainers}
+    start = [f"keras.utils.set_random_seed({show.case.seed})"]
+    if len(codes) == 1:
+        (code,) = codes.values()
+        body = [*start, *_scope(show, [*scoped, *start(show), *code.scoped]), *code.body]
+    else:
+        given = ", ".join(["model", "optimizer", *(["strategy"] if "strategy" in show.parameters else [])])
+        for name, code in codes.items():
+            end = ["return reports"] if show.log else []
+            lines += ["", "", f"def {name}({given}):", *indented([*_scope(show, code.scoped), *code.body, *end])]
+        keep = "reports = " if show.log else ""
+        body = [*start, *_scope(show, [*scoped, *start(show)]), f"{keep}trainer({given})"]
+        parameters = ", ".join(["trainer", *show.parameters])
+    return [*lines, "", "", f"def train({parameters}):", *indented([*body, *result(show)])]
+
+
+def _scope(show: Plan, lines: list[str]) -> list[str]:
+    return ["with strategy.scope():", *indented(lines)] if show.mirrored and lines else lines

@@ -1,0 +1,102 @@
+"""The data of a case as source: short NumPy expressions, or literals where the arrays are tiny.
+
+It mirrors `conformance.data.arrays` and must give the same bits; the tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance.case import Case, shapes
+from conformance.data import Array, arrays
+from conformance.losses import LOSSES
+from conformance.reports.source import INDENT
+
+_TINY = 8
+_LONGEST = 90
+
+
+def data(case: Case) -> list[str]:
+    """The statements that make `x`, `y` and, where rows are weighted, `w`; an array each, or a tuple of arrays."""
+    known = shapes(case.model)
+    rows, pattern = case.data.rows, case.data.pattern
+    x = [
+        _reals(pattern, (rows, *item.shape))
+        if item.below is None
+        else _labels(pattern, (rows, *item.shape), item.below)
+        for item in case.model.inputs
+    ]
+    y = [
+        _targets(LOSSES[loss.name].target, pattern, (rows, *known[name]))
+        for loss, name in zip(case.losses, case.model.outputs, strict=True)
+    ]
+    w = [] if case.data.sample_weight is None else [_absolute(_reals(case.data.sample_weight, (rows,))) for _ in y]
+    groups = {"x": x, "y": y, "w": w}
+    drawn = any("rng." in text for group in groups.values() for text in group)
+    if drawn and (spelled := _spelled(case)) is not None:
+        groups, drawn = spelled, False
+    lines = [f"rng = np.random.default_rng({case.data.seed})"] if drawn else []
+    for name, group in groups.items():
+        if len(group) == 1:
+            lines.append(f"{name} = {group[0]}")
+        elif group:
+            lines += [f"{name} = (", *(f"{INDENT}{text}," for text in group), ")"]
+    return lines
+
+
+def _spelled(case: Case) -> dict[str, list[str]] | None:
+    """Every array as a literal, where all are tiny; the draws follow on one another, so it is all of them or none."""
+    made = arrays(case)
+    groups = {"x": made.x, "y": made.y, "w": made.sample_weight or ()}
+    if any(array.size > _TINY for group in groups.values() for array in group):
+        return None
+    spelled = {name: [_literal(array) for array in group] for name, group in groups.items()}
+    return spelled if all(len(text) <= _LONGEST for group in spelled.values() for text in group) else None
+
+
+def _literal(array: Array) -> str:
+    # A float32 is named by the shortest decimal that rounds to it; as a float64 it would take twice the digits.
+    return f'np.array({_digits(array)}, "{array.dtype}")'
+
+
+def _digits(array: Array) -> str:
+    return (
+        f"[{', '.join(map(_digits, array))}]"
+        if array.ndim
+        else repr(array.item() if array.dtype.kind == "i" else float(str(array)))
+    )
+
+
+def _reals(pattern: str, shape: tuple[int, ...]) -> str:
+    if pattern == "ones":
+        return f'np.ones({shape}, "float32")'
+    if pattern == "ramp":
+        return _shaped(f"(np.arange(1, {int(np.prod(shape)) + 1}) / 8 % 2)", shape) + '.astype("float32")'
+    if pattern == "small_integers":
+        return f'rng.integers(-3, 4, {shape}).astype("float32")'
+    return f'rng.standard_normal({shape}).astype("float32")'
+
+
+def _shaped(flat: str, shape: tuple[int, ...]) -> str:
+    return flat if len(shape) == 1 else f"{flat}.reshape{shape}"
+
+
+def _labels(pattern: str, shape: tuple[int, ...], below: int, dtype: str = "int32") -> str:
+    if pattern in ("small_integers", "normal"):
+        return f'rng.integers(0, {below}, {shape}).astype("{dtype}")'
+    return _shaped(f"(np.arange({int(np.prod(shape))}) % {below})", shape) + f'.astype("{dtype}")'
+
+
+def _targets(kind: str, pattern: str, shape: tuple[int, ...]) -> str:
+    if kind == "real":
+        return _reals("ramp" if pattern == "ones" else pattern, shape)
+    if kind == "positive":
+        return _absolute(_reals(pattern, shape))
+    if kind == "binary":
+        return _labels(pattern, shape, 2, "float32")
+    labels = _labels(pattern, shape[:-1], shape[-1])
+    return labels if kind == "label" else f'np.eye({shape[-1]}, dtype="float32")[{labels}]'
+
+
+def _absolute(values: str) -> str:
+    return f"np.abs({values})" if "rng." in values else values

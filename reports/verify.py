@@ -1,0 +1,65 @@
+"""Running a repro script where nothing of this process can help it: a finding is a script that reproduces by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from conformance.finding import NOT_REPRODUCED, REPRODUCED
+from conformance.reports.text import lines
+
+_KEPT = 20_000
+
+
+def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
+    """Run a script in a clean process.
+
+    The process is isolated (`python -I`: neither the working directory nor `PYTHONPATH` is searched), starts in an
+    empty directory, and inherits no variable of Python's own.
+
+    Args:
+        script: the script.
+        timeout: seconds after which it is killed.
+
+    Returns:
+        `reproduced` where it exits with 1 and says DIVERGES, else `not reproduced`; and what it printed, with a last
+        line saying how it ended where that was otherwise.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            done = subprocess.run(  # noqa: S603 - the script is this package's own writing
+                [sys.executable, "-I", str(script.resolve())],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            return NOT_REPRODUCED, _text(error.stdout) + f"[killed after {timeout:g} seconds]\n"
+    output = _text(done.stdout)
+    if done.returncode == 1 and "DIVERGES" in output:
+        return REPRODUCED, output
+    return NOT_REPRODUCED, output + f"[exit code {done.returncode}]\n"
+
+
+def verify_text(script: str, timeout: float = 180) -> tuple[str, str]:
+    """`verify` for a script that is not in a file yet."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "repro.py")
+        path.write_text(script, encoding="utf-8")
+        return verify(path, timeout)
+
+
+def _text(output: bytes | None) -> str:
+    text = lines((output or b"").decode("utf-8", "replace"))
+    cut = len(text) - _KEPT
+    text = text if cut <= 0 else f"[{cut} characters left out]\n" + text[cut:]
+    return text if not text or text.endswith("\n") else text + "\n"
