@@ -171,13 +171,11 @@ def parts(case: Case) -> Parts:
     )
 
 
-def perturbed(values: list[Array], rng: np.random.Generator) -> list[Array]:
+def perturbed(value: Array, rng: np.random.Generator) -> Array:
     """Every float moved by one ulp up or down at random, the smallest difference two correct roundings can make."""
-    moved: list[Array] = []
-    for value in values:
-        if value.dtype.kind != "f":
-            moved.append(value)
-            continue
-        away = np.where(rng.random(value.shape) < 0.5, -np.inf, np.inf).astype(value.dtype)
-        moved.append(np.where(value == 0, value, np.nextafter(value, away)))
+    if value.dtype.kind != "f":
+        return value
+    away = np.where(rng.random(value.shape) < 0.5, -np.inf, np.inf).astype(value.dtype)
+    # Zeros stay: their ulp is a denormal, and a zero is as a rule exact (a bias, a slot, padding).
+    moved: Array = np.where(value == 0, value, np.nextafter(value, away))
     return moved

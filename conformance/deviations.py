@@ -270,23 +270,48 @@ def _frozen_updated(context: Context) -> Replay | None:
     return Replay(True, (f"{found.name} is not trainable and changes at step {found.step}",))
 
 
-def _epoch_loss(context: Context, mean: Callable[[Array, Array], float]) -> Replay | None:
-    found = context.difference
-    if found.stage is not Stage.LOGS or found.epoch is None or found.name != "loss":
+def _reported_loss(context: Context, mean: Callable[[Array, Array], float]) -> Replay | None:
+    """Whether every loss that the suspect reports under that name is `mean` of (the epoch's losses so far, rows)."""
+    found, suspect = context.difference, context.suspect
+    if found.stage is not Stage.LOGS or not found.name.endswith("loss"):
         return None
-    losses, sizes = [], _sizes(context.suspect)
-    for step in range(len(sizes)):
-        if (step, Stage.LOSS, "loss") not in context.suspect.values:
-            return None
-        losses.append(float(context.suspect.merged((step, Stage.LOSS, "loss"))))
-    reported = [value for (_, name), value in sorted(context.suspect.epoch_logs.items()) if name == "loss"]
-    per_epoch = len(losses) // max(len(reported), 1)
-    for epoch, value in enumerate(reported):
-        part = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
-        replayed = mean(np.array(losses[part]), np.array(sizes[part]))
+    epochs = 1 + max((epoch for epoch, _ in suspect.epoch_logs), default=0)
+    sizes = np.array(_sizes(suspect), dtype=np.float64)
+    steps = len(sizes) // epochs
+    losses = _step_losses(context, found.name, sizes, steps)
+    if losses is None or not steps:
+        return None
+    reported = {(step, True): value for (step, name), value in suspect.logs.items() if name == found.name}
+    reported |= {
+        ((epoch + 1) * steps - 1, False): value
+        for (epoch, name), value in suspect.epoch_logs.items()
+        if name == found.name
+    }
+    for (step, _), value in reported.items():
+        part = slice(step - step % steps, step + 1)
+        replayed = mean(losses[part], sizes[part])
         if abs(replayed - value) > 1e-5 * max(abs(value), abs(replayed)):
             return None
-    return Replay(True, (f"reproduces the loss reported after {len(reported)} of {len(reported)} epochs",))
+    feature = "" if found.name == "loss" else "output_loss"
+    return Replay(True, (f"reproduces {len(reported)} of {len(reported)} reports of {found.name}",), feature)
+
+
+def _step_losses(context: Context, name: str, sizes: Array, steps: int) -> Array | None:
+    """The loss of every batch: as recorded, or, of one output, taken back out of the running means of the other arm."""
+    if name == "loss":
+        keys = [(step, Stage.LOSS, "loss") for step in range(len(sizes))]
+        if any(key not in context.suspect.values for key in keys):
+            return None
+        return np.array([float(context.suspect.merged(key)) for key in keys])
+    running = [context.reference.logs.get((step, name)) for step in range(len(sizes))]
+    if not running or None in running:
+        return None
+    losses = []
+    for step, mean in enumerate(running):
+        first = step - step % steps
+        before = sum(losses[i] * sizes[i] for i in range(first, step))
+        losses.append((float(mean or 0.0) * sizes[first : step + 1].sum() - before) / sizes[step])
+    return np.array(losses)
 
 
 def _without(context: Context, change: Callable[[str, FrozenMap], FrozenMap]) -> tuple[Case, str] | None:
@@ -482,13 +507,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         Stage.LOGS,
         "The loss of an epoch is the plain mean over its batches: a row of the smaller last batch counts more.",
         "Weigh every batch with its rows: mean.update_state(loss, sample_weight=tf.shape(x)[0]).",
-        lambda context: _epoch_loss(context, lambda losses, sizes: float(losses.mean())),
+        lambda context: _reported_loss(context, lambda losses, sizes: float(losses.mean())),
     ),
     Deviation(
         "epoch_loss_last_batch",
         Stage.LOGS,
         "The loss reported for an epoch is that of its last batch.",
         "Report the mean over the epoch, weighted with the rows of each batch.",
-        lambda context: _epoch_loss(context, lambda losses, sizes: float(losses[-1])),
+        lambda context: _reported_loss(context, lambda losses, sizes: float(losses[-1])),
     ),
 )

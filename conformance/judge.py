@@ -8,7 +8,7 @@ repeat is `flaky`, not a finding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conformance.arm import Arm, Placement
@@ -141,14 +141,20 @@ class Judge:
             for pair in pairs:
                 found += square(pair, self.plan.placements, execution, self.compare)
         if len(self.plan.executions) > 1:
-            followed = {(item.suspect, item.reference) for item in found}
             others = executions(self.plan.arms, self.plan.executions[0], self.compare)
-            found += [item for item in others if not self._follows(item, followed)]
+            found = [self._outvoted(item, others) for item in found]
+            # An arm that already differs from its partner differs from itself elsewhere as a consequence.
+            told = {arm for item in found for arm in (item.suspect, item.reference)}
+            found += [item for item in others if not told & {item.suspect, item.reference}]
         return found
 
-    def _follows(self, item: Found, followed: set[tuple[Arm, Arm]]) -> bool:
-        """Whether an execution's difference is only that its arm already differs from its partner there."""
-        return any(item.suspect in pair for pair in followed)
+    def _outvoted(self, found: Found, others: list[Found]) -> Found:
+        """Two trainers differ in one execution: the one that also differs from itself in another is the wrong one."""
+        if found.wrong is not None or found.suspect.trainer == found.reference.trainer:
+            return found
+        moved = {arm for item in others for arm in (item.suspect, item.reference)}
+        odd = [arm for arm in (found.suspect, found.reference) if arm in moved]
+        return replace(found, wrong=odd[0]) if len(odd) == 1 else found
 
     def repeats(self, found: Found) -> bool:
         """Run both arms again; whether they show the same difference again."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from conformance import devices
 from conformance.arm import Arm
-from conformance.build import weight_variables
+from conformance.build import perturbed, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ConformanceError, UnsupportedError
 from conformance.raised import describe
@@ -110,20 +110,23 @@ class PreparedArm:
             self.recorder,
         )
         self.model, self.optimizer = model, optimizer
-        self._initial = [self.recorder.components(v)[0].numpy() for v in model.variables]
+        # Every arm starts from the first one's values: a user's model is made anew for each, and draws anew.
+        initial = [self.recorder.components(v)[0].numpy() for v in model.variables]
+        self._initial = training.start.setdefault("variables", initial)
         self._train = TRAINERS[self.arm.trainer](setup)
 
-    def weights(self) -> list[Array]:
-        """The initial weights, in the order of `conformance.build.weight_variables`."""
-        known = {id(v): value for v, value in zip(self.model.variables, self._initial, strict=True)}
-        return [known[id(v)] for v in weight_variables(self.model)]
-
-    def run(self, data: Arrays | None = None, weights: list[Array] | None = None) -> Trace:
+    def run(
+        self,
+        data: Arrays | None = None,
+        weights: list[Array] | None = None,
+        moved: np.random.Generator | None = None,
+    ) -> Trace:
         """Train once from the beginning.
 
         Args:
             data: rows of the shapes it was prepared for; the training's own by default.
             weights: initial weights; the model's own by default.
+            moved: moves every float the training starts from, weights, statistics, slots, learning rate, by one ulp.
 
         Returns:
             The trace. What the training raises is in the trace; nothing is raised for it.
@@ -138,7 +141,7 @@ class PreparedArm:
         error = self._error
         with self._conditions():
             if error is None:
-                self._reset(weights)
+                self._reset(weights, moved)
                 if self.training.global_seed:
                     keras.utils.set_random_seed(self.training.seed)
                 try:
@@ -154,15 +157,14 @@ class PreparedArm:
         trace.seconds = time.perf_counter() - started
         return trace
 
-    def _reset(self, weights: list[Array] | None) -> None:
+    def _reset(self, weights: list[Array] | None, moved: np.random.Generator | None) -> None:
         self.recorder.reset()
-        for variable, value in zip(self.model.variables, self._initial, strict=True):
-            self._assign(variable, value)
-        for variable, value in zip(weight_variables(self.model), weights or [], strict=False):
-            self._assign(variable, value)
+        start = list(zip(self.model.variables, self._initial, strict=True))
+        start += list(zip(weight_variables(self.model), weights or [], strict=False))
         if self.optimizer.built:
-            for variable, value in zip(self.optimizer.variables, self._slot_values, strict=True):
-                self._assign(variable, value)
+            start += list(zip(self.optimizer.variables, self._slot_values, strict=True))
+        for variable, value in start:
+            self._assign(variable, value if moved is None else perturbed(value, moved))
 
     def _assign(self, variable: Any, value: Array) -> None:
         for component in self.recorder.components(variable):

@@ -122,9 +122,9 @@ class Recorder:
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
-        names = output_names(self.model)
-        self.output_names = names
-        for name, tensor in zip(names, self.model.outputs, strict=True):
+        outputs = getattr(self.model, "outputs", None) or tf.nest.flatten(self.model(sample[0], training=False))
+        self.output_names = output_names(self.model, len(outputs))
+        for name, tensor in zip(self.output_names, outputs, strict=True):
             self._add(Stage.OUTPUTS, name, (rows, *tensor.shape[1:]), tensor.dtype)
         self._add(Stage.LOSS, "loss", (), tf.float32)
         for name, variable in self._trainable:
@@ -350,7 +350,11 @@ def slot_name(variable: Any) -> str:
     return path.partition("/")[2] or path
 
 
-def output_names(model: Any) -> list[str]:
-    """The names of a model's outputs, as `fit` reports them."""
+def output_names(model: Any, count: int = 1) -> list[str]:
+    """The names of a model's outputs, as `fit` reports them; a subclassed model's are numbered."""
     names = getattr(model, "output_names", None)
-    return list(names) if names else [model.layers[-1].name]
+    if names:
+        return list(names)
+    if count == 1:
+        return [model.layers[-1].name if model.layers else "output"]
+    return [f"output[{index}]" for index in range(count)]

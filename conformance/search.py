@@ -153,9 +153,6 @@ def judged(
     if outcome == CONFORMS and verdict.flaky:
         message = f"flaky: {verdict.flaky[0]}"
     data = verdict_to_data(verdict) | {"verdict": outcome}
-    if path is None and outcome == CONFORMS:
-        # A conforming draw needs no record of its own: its case is in the event before.
-        data = {}
     return CaseJudged(
         index=index,
         seconds=seconds,
@@ -163,7 +160,7 @@ def judged(
         signatures=found,
         message=message,
         path=path,
-        verdict=data or None,
+        verdict=data,
     )
 
 

@@ -1,7 +1,8 @@
 """How far apart two correct arms may be, where the same bits are not due.
 
-The key idea is that the case itself says it. The reference arm is run again from weights and rows moved by one ulp,
-the smallest difference that two correct roundings can make, several times; how far its quantities then spread, step by
+The key idea is that the case itself says it. The reference arm is run again with everything it starts from moved by
+one ulp (rows, weights, statistics, slots, learning rate), the smallest difference that two correct roundings can make,
+several times; how far its quantities then spread, step by
 step and variable by variable, is how much rounding matters there. A bias in front of a BatchNormalization, whose
 gradient is rounding noise that Adam turns into real steps, spreads widely and is judged loosely; everything else in
 the same case stays sharp.
@@ -12,7 +13,6 @@ element, for a perturbation of the inputs need not reach every rounding inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Allowance:
         """Measure the spread over that many runs in all; runs made before count."""
         while self.runs < runs:
             self.runs += 1
-            moved = self._reference.run(self._moved_rows(), perturbed(self._reference.weights(), self._rng))
+            moved = self._reference.run(self._moved_rows(), moved=self._rng)
             if moved.error is not None:
                 continue
             for key in self._trace.values:
@@ -66,9 +66,8 @@ class Allowance:
 
     def _moved_rows(self) -> Arrays:
         rows = self._reference.training.data
-        moved: Callable[[Array], Array] = lambda array: perturbed([array], self._rng)[0]  # noqa: E731
         # Targets and sample weights stay: labels are exact, and a moved one-hot row is no longer a label.
-        return Arrays(tuple(map(moved, rows.x)), rows.y, rows.sample_weight)
+        return Arrays(tuple(perturbed(array, self._rng) for array in rows.x), rows.y, rows.sample_weight)
 
     @staticmethod
     def _widen(spread: dict[Any, float], key: Any, seen: float) -> None:

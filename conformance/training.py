@@ -9,7 +9,7 @@ from typing import Any
 
 from conformance import build
 from conformance.case import Case
-from conformance.data import Arrays, arrays
+from conformance.data import Array, Arrays, arrays
 from conformance.recording import Recorder
 from conformance.trace import Trace
 
@@ -31,6 +31,7 @@ class Training:
         trial: the user's loop, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.
+        start: the variables' initial values, by the first arm that was prepared.
     """
 
     parts: build.Parts
@@ -43,6 +44,7 @@ class Training:
     global_seed: bool = True
     trial: Callable[..., Any] | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
+    start: dict[str, list[Array]] = field(default_factory=dict, compare=False)
 
     @property
     def steps_per_epoch(self) -> int:

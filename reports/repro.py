@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 
 from conformance.reports import repro_case
+from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_compare import main, named, result, start, strategy
 from conformance.reports.repro_data import data
 from conformance.reports.repro_fit import fit, on_batch
-from conformance.reports.repro_loop import function_loss, loop
+from conformance.reports.repro_functions import function_loss, functions
+from conformance.reports.repro_loop import loop
 from conformance.reports.repro_plan import Plan, plan
 from conformance.reports.source import WIDTH, indented
 from conformance.reports.text import docstring
 from conformance.verdict import Verdict
 
+_EXITS = "Exits with 1 while that is so, with 0 once it is not, with 2 after any other error."
 _TRAINERS = {"fit": fit, "loop": loop, "train_on_batch": on_batch}
 
 
@@ -42,7 +45,7 @@ def script(verdict: Verdict) -> str:
         *["import keras", "import numpy as np", "import tensorflow as tf"],
         *repro_case.registered(show.case),
         *["", *_machine(show), *data(show.case)],
-        *repro_case.functions(show.case),
+        *functions(show.case),
         *function_loss(show),
         *_functions(show),
         *["", "", *main(show)],
@@ -60,23 +63,27 @@ def _told(show: Plan, verdict: Verdict) -> list[str]:
             f"Keras: {who} raises {raised.kind}.",
             f"Expected: it trains, as {wanted if who == seen else seen} does.",
             f"Actual: {raised.kind}: {raised.message}",
+            _EXITS,
         ]
     when = f" of step {found.step}" if found.step is not None else ""
     when = f" of epoch {found.epoch}" if found.epoch is not None else when
-    allowed = "the same bits" if found.allowed == 0 else f"equal within {found.allowed:.2g}"
+    due = "the same bits" if found.allowed == 0 else f"equal within {found.allowed:.2g}"
     amount = f"off by {found.magnitude:.4g}" if math.isfinite(found.magnitude) else "not comparable"
     ratio = f", {found.ratio:.6g} times the other" if found.ratio is not None else ""
     why = verdict.observations[0].cause
+    what = f"{found.stage.value.replace('_', ' ')}{when}, {found.variable}"
     return [
         f"Keras: {seen} differs from {wanted}.",
-        f"Expected: {found.stage.value.replace('_', ' ')}{when}, {found.variable}: {allowed}. Actual: {amount}{ratio}.",
+        f"Expected: {what}: {due}.",
+        f"Actual: {amount}{ratio}.",
         *([] if why.name == "unexplained" else [f"Why: {why.explanation}"]),
+        _EXITS,
     ]
 
 
 def _machine(show: Plan) -> list[str]:
     lines = ["sys.excepthook = lambda *e: (sys.__excepthook__(*e), sys.stdout.flush(), os._exit(2))"]
-    if show.allowed == 0:
+    if allowed(show) == 0:
         lines += [f"tf.config.threading.set_{kind}_op_parallelism_threads(1)" for kind in ("intra", "inter")]
     if show.mirrored:
         parts = f"[tf.config.LogicalDeviceConfiguration()] * {show.replicas}"
@@ -100,19 +107,23 @@ def _functions(show: Plan) -> list[str]:
     scoped = [*made, *repro_case.initial_weights(show.case), *repro_case.optimizer(show.case)]
     parameters = ", ".join(show.parameters)
     codes = {name: _TRAINERS[name](show) for name in show.trainers}
-    start = [f"keras.utils.set_random_seed({show.case.seed})"]
+    seeded = [f"keras.utils.set_random_seed({show.case.seed})"] if repro_case.draws(show.case) else []
     if len(codes) == 1:
         (code,) = codes.values()
-        body = [*start, *_scope(show, [*scoped, *start(show), *code.scoped]), *code.body]
+        body = [*seeded, *_scope(show, [*scoped, *start(show), *code.scoped]), *code.body]
     else:
         given = ", ".join(["model", "optimizer", *(["strategy"] if "strategy" in show.parameters else [])])
         for name, code in codes.items():
             end = ["return reports"] if show.log else []
-            lines += ["", "", f"def {name}({given}):", *indented([*_scope(show, code.scoped), *code.body, *end])]
+            lines += ["", "", f"def {name}({given}):", *_body([*_scope(show, code.scoped), *code.body, *end])]
         keep = "reports = " if show.log else ""
-        body = [*start, *_scope(show, [*scoped, *start(show)]), f"{keep}trainer({given})"]
+        body = [*seeded, *_scope(show, [*scoped, *start(show)]), f"{keep}trainer({given})"]
         parameters = ", ".join(["trainer", *show.parameters])
-    return [*lines, "", "", f"def train({parameters}):", *indented([*body, *result(show)])]
+    return [*lines, "", "", f"def train({parameters}):", *_body([*body, *result(show)])]
+
+
+def _body(lines: list[str]) -> list[str]:
+    return indented(lines if lines[0] else lines[1:])
 
 
 def _scope(show: Plan, lines: list[str]) -> list[str]:

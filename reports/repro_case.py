@@ -7,17 +7,16 @@ against each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from conformance import build
 from conformance.case import Case, Node, owner_of
 from conformance.errors import UnsupportedError
-from conformance.functions import source
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.reports.source import Expression, call, indented, listed, literal, names, statement
 
 LOCALS = ("batch", "data", "dataset", "keras", "layer", "model", "np", "os", "rng", "sys", "tf", "v", "w", "x", "y")
+_RECURRENT = ("SimpleRNN", "GRU", "LSTM")
 _MAKERS = {"l1": "keras.regularizers.L1", "l2": "keras.regularizers.L2", "max_norm": "keras.constraints.MaxNorm"}
 
 
@@ -63,7 +62,8 @@ def _layer(case: Case, index: int) -> Expression:
     node = case.model.nodes[index]
     entry = LAYERS[node.layer or ""]
     # Of Keras's own layers, null is always the default.
-    config = {key: _value(value) for key, value in node.config.items() if entry.make or value is not None}
+    given = {key: node.config[key] for key in entry.fields if key in node.config}
+    config = {key: _value(value) for key, value in given.items() if entry.make or value is not None}
     if entry.random:
         config["seed"] = str(build.layer_seed(case, index))
     if not all(key.isidentifier() for key in config):
@@ -72,7 +72,7 @@ def _layer(case: Case, index: int) -> Expression:
     return call(function, **config, name=literal(node.name))
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, Mapping):
         ((kind, amount),) = value.items()
         return f"{_MAKERS[kind]}({amount!r})"
@@ -105,9 +105,16 @@ def initial_weights(case: Case) -> list[str]:
     return [f"rng = np.random.default_rng({case.seed})", f"for v in model.{variables}:", *indented(body)]
 
 
+def draws(case: Case) -> bool:
+    """Whether any layer may draw from the global generators or seed itself from them."""
+    entries = [LAYERS[node.layer] for node in case.model.nodes if node.layer]
+    return any(entry.random or entry.make or entry.name in _RECURRENT for entry in entries)
+
+
 def optimizer(case: Case) -> list[str]:
     """The statements that make `optimizer`."""
-    options = {key: literal(value) for key, value in case.optimizer.config.items()}
+    given = case.optimizer.config
+    options = {key: literal(given[key]) for key in sorted(given, key=lambda name: (name != "learning_rate", name))}
     made = statement("optimizer = ", call(f"keras.optimizers.{case.optimizer.name}", **options), depth=2)
     return [*made, *(["optimizer.build(model.trainable_variables)"] if case.optimizer.built_first else [])]
 
@@ -120,12 +127,6 @@ def losses(case: Case) -> list[Expression]:
         options = {key: literal(value) for key, value in loss.config.items()}
         made.append(loss.name if kind is None else call(f"keras.losses.{kind}", **options))
     return made
-
-
-def functions(case: Case) -> list[str]:
-    """The definitions of the losses that are functions."""
-    used = dict.fromkeys(loss.name for loss in case.losses if LOSSES[loss.name].keras_class is None)
-    return [line for name in used for line in ["", "", *source(name).rstrip().split("\n")]]
 
 
 def metrics(case: Case) -> list[dict[str, str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from conformance.arm import Arm
+from conformance.arm import Arm, parse_arm
+from conformance.errors import UsageError
+from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_plan import Plan
-from conformance.reports.source import Bracket, call, indented, literal, statement
+from conformance.reports.source import WIDTH, Bracket, call, indented, literal, statement
 
 _EXECUTIONS = {"graph": "", "eager": ", eagerly", "xla": ", compiled by XLA"}
 _TRAINERS = {"fit": "fit", "loop": "a custom loop", "train_on_batch": "train_on_batch"}
@@ -17,7 +19,16 @@ def named(arm: Arm) -> str:
     return f"{_TRAINERS[arm.trainer]} {where}{_EXECUTIONS[arm.execution]}"
 
 
+def in_words(arm: str) -> str:
+    """`named` of an arm's spelling; the spelling itself where it is none of the arms a script can train."""
+    try:
+        return named(parse_arm(arm))
+    except (UsageError, KeyError):
+        return arm
+
+
 def start(show: Plan) -> list[str]:
+    """The statement that keeps the weights training starts from, where their change is compared."""
     return ["start = {v.path: v.numpy() for v in model.weights}"] if show.changes else []
 
 
@@ -28,8 +39,9 @@ def _arguments(show: Plan, arm: Arm) -> list[str]:
 
 
 def strategy(arm: Arm) -> str:
+    """The expression that makes an arm's strategy."""
     if not arm.placement.mirrored:
-        return "tf.distribute.getstrategy()"
+        return "tf.distribute.get_strategy()"
     devices = ", ".join(f'"CPU:{index}"' for index in range(arm.placement.replicas))
     return f"tf.distribute.MirroredStrategy([{devices}])"
 
@@ -45,44 +57,45 @@ def result(show: Plan) -> list[str]:
     told = f"[({label} + str(i), report) for i, report in enumerate(reports)]"
     if show.only_log:
         return [f"return {told}"]
-    value = 'v.numpy().astype("float64")' + (" - start.get(v.path, 0)" if show.changes else "")
-    lines = ["variables = model.weights + optimizer.variables", f"values = [(v.path, {value}) for v in variables]"]
-    return [*lines, f"return values + {told}"] if show.log else [lines[0], lines[1].replace("values =", "return")]
+    lines = ["variables = model.weights + optimizer.variables"]
+    value = 'v.numpy().astype("float64")'
+    if show.copies:
+        lines.append("copies = strategy.experimental_local_results")
+        each = "[c.numpy() for c in copies(v.value)]"
+        # In one placement the copies are compared one by one; otherwise only their mean has a counterpart.
+        value = f'np.mean({each}, 0, "float64")' if "strategy" in show.parameters else f'np.array({each}, "float64")'
+    value += " - start.get(v.path, 0)" if show.changes else ""
+    # A comprehension breaks as a list does: its clauses each on a line where they do not fit on one.
+    pairs = f"(v.path, {value}) for v in variables"
+    keep, inner = "values = " if show.log else "return ", f"[{pairs}]"
+    values = [keep + inner] if len(keep + inner) <= WIDTH - 4 else [f"{keep}[", *indented([pairs]), "]"]
+    return [*lines, *values, *([f"return values + {told}"] if show.log else [])]
 
 
 def main(show: Plan) -> list[str]:
+    """The statements that run both arms and compare them."""
     versions = 'print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}")'
-    limit = "the same bits are due" if show.allowed == 0 else f"more than {show.allowed!r} apart"
-    said = literal("DIVERGES: one raises" if show.raises else f"DIVERGES: {limit}")
+    limit = "the same bits are due" if allowed(show) == 0 else f"more than {allowed(show)!r} apart"
+    said = literal("DIVERGES: one raises, the other trains" if show.raises else f"DIVERGES: {limit}")
     end = [f'print({said} if differ else "CONFORMS")', "sys.exit(1 if differ else 0)"]
     compare = _compare_raised if show.raises else _compare_values
     return [versions, *compare(show), *end]
 
 
 def _compare_raised(show: Plan) -> list[str]:
-    arms = [call("", literal(named(arm)), *_arguments(show, arm)) for arm in show.arms]
-    attempt = [
-        "train(*given)",
-        "outcomes.append(None)",
-    ]
-    failed = [
-        "outcomes.append(type(error))",
-        'print(f"{name} raises {type(error).__name__}: {' '.join(str(error).split())[:300]}")',
-    ]
-    body = ["try:", *indented(attempt), "except Exception as error:", *indented(failed)]
-    return [
-        "outcomes = []",
-        *statement("for name, *given in ", Bracket("(", tuple(arms)), ":"),
-        *indented(body),
-        "differ = outcomes[0] != outcomes[1]",
-    ]
+    arms = [Bracket("(", (literal(named(arm)), *_arguments(show, arm))) for arm in show.arms]
+    message = "' '.join(str(error).split())[:300]"
+    told = f'print(f"{{name}} raises {{type(error).__name__}}: {{{message}}}")'
+    attempt = ["try:", *indented(["train(*given)"]), "except Exception as error:", *indented([told, "raised += 1"])]
+    loop = statement("for name, *given in ", Bracket("(", tuple(arms)), ":")
+    return ["raised = 0", *loop, *indented(attempt), "differ = raised == 1"]
 
 
 def _compare_values(show: Plan) -> list[str]:
-    bits = show.allowed == 0
+    bits = allowed(show) == 0
     same = "np.array_equal(a, b, equal_nan=True)"
     if not bits:
-        same = f"np.allclose(a, b, rtol=1e-6, atol={show.allowed!r}, equal_nan=True)"
+        same = f"np.allclose(a, b, rtol=1e-6, atol={allowed(show)!r}, equal_nan=True)"
     measured = ["ratio = np.vdot(a, b) / np.vdot(b, b)"] if show.changes else []
     ratio = ", ratio {ratio:.4g}" if show.changes else ""
     lines = [

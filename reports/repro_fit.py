@@ -51,7 +51,7 @@ def fit(plan: Plan) -> Code:
     body += statement("history = " if kept else "", call("model.fit", *args, **options), depth=1)
     if kept:
         body.append(f"reports = history.history[{literal(plan.log)}]")
-    endless = ["def endless():", *indented(["while True:", *indented(batches(plan, "yield "))]), ""]
+    endless = ["", "def endless():", *indented(["while True:", *indented(batches(plan, "yield "))]), ""]
     return Code(_compiled(plan, "fit"), [*(endless if case.data.feed == "generator" else []), *body])
 
 
@@ -64,14 +64,15 @@ def on_batch(plan: Plan) -> Code:
 def batches(plan: Plan, use: str) -> list[str]:
     """A loop over the batches of an epoch that yields them, or calls with them."""
     case, size = plan.case, plan.case.data.batch_size
-    kind = ("tuple(%s)" if use == "yield " else "[%s]") if max(len(case.model.inputs), len(case.losses)) > 1 else "%s"
     parts = {"x": len(case.model.inputs), "y": len(case.losses)}
     parts |= {"w": len(case.losses)} if case.data.sample_weight else {}
+    head = f"for i in range(0, {case.data.rows}, {size}):"
+    if use == "yield " and max(parts.values()) > 1:
+        return [head, *indented([f"yield tf.nest.map_structure(lambda a: a[i : i + {size}], {rows(plan)})"])]
     cut = [
-        kind % f"a[i : i + {size}] for a in {name}" if count > 1 else f"{name}[i : i + {size}]"
+        f"[a[i : i + {size}] for a in {name}]" if count > 1 else f"{name}[i : i + {size}]"
         for name, count in parts.items()
     ]
-    head = f"for i in range(0, {case.data.rows}, {size}):"
     if use == "yield ":
         return [head, *indented([use + ", ".join(cut)])]
     named = {"sample_weight": cut[2]} if len(cut) > 2 else {}
@@ -103,11 +104,13 @@ def _compiled(plan: Plan, trainer: str) -> list[str]:
 
 
 def finalized(plan: Plan) -> list[str]:
+    """What only `fit` does by itself: write the averages into the weights at the end, where there are any."""
     averaged = plan.case.optimizer.config.get("use_ema", False)
     return ["optimizer.finalize_variable_values(model.trainable_variables)"] if averaged else []
 
 
 def rows(plan: Plan) -> str:
+    """The tuple of the data's names."""
     return "(x, y, w)" if plan.case.data.sample_weight else "(x, y)"
 
 

@@ -11,7 +11,7 @@ from conformance.losses import LOSSES
 from conformance.reports import repro_case
 from conformance.reports.repro_fit import Code, batches, finalized, rows
 from conformance.reports.repro_plan import Plan
-from conformance.reports.source import call, flat, indented, literal, statement
+from conformance.reports.source import Expression, call, flat, indented, literal, statement
 
 _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer", "embeddings_regularizer")
 
@@ -20,47 +20,50 @@ def loop(plan: Plan) -> Code:
     """The custom loop of the TensorFlow guide."""
     case = plan.case
     metric, scoped = _loop_metric(plan)
-    body = _loop_dataset(plan)
-    body += ["dataset = strategy.experimental_distribute_dataset(dataset)"] if plan.mirrored else []
-    given = rows(plan)
-    if plan.mirrored:
-        body += ["", f"def replica_step{given}:", *indented(_loop_step(plan, metric)), ""]
-        inner = ["strategy.run(replica_step, args=batch)"]
-    else:
-        inner = [f"{given[1:-1]} = batch", *_loop_step(plan, metric)]
-    executions = plan.executions("loop")
-    function = "tf.function(%sinput_signature=[dataset.element_spec]%s)"
-    jit = ", jit_compile=True" if executions == ("xla",) else ""
-    if len(executions) == 1 and executions != ("eager",):
-        body += ["", "@" + function % ("", jit)]
-    elif not plan.mirrored:
-        body.append("")
-    body += ["def step(batch):", *indented(inner), ""]
-    if len(executions) > 1:
-        jit = ', jit_compile=execution == "xla" or None' if "xla" in executions else ""
-        line = "step = " + function % ("step, ", jit)
-        body += ['if execution != "eager":', *indented([line])] if "eager" in executions else [line]
-    after = [f"reports.append(float({metric}.result()))"] if metric else []
-    batches = ["for batch in dataset:", *indented(["step(batch)", *(after if plan.log_steps else [])])]
-    epoch = [*([f"{metric}.reset_state()"] if metric else []), *batches, *(after if not plan.log_steps else [])]
+    body = [*(["reports = []"] if metric else []), *_dataset(plan), "", *_step(plan, metric), ""]
+    report = [f"reports.append(float({metric}.result()))"] if metric else []
+    each = ["for batch in dataset:", *indented(["step(batch)", *(report if plan.log_steps else [])])]
+    epoch = [*([f"{metric}.reset_state()"] if metric else []), *each, *(report if not plan.log_steps else [])]
     if case.schedule.epochs > 1:
         epoch = [f"for _ in range({case.schedule.epochs}):", *indented(epoch)]
-    return Code(scoped, [*(["reports = []"] if metric else []), *body, *epoch, *finalized(plan)])
+    return Code(scoped, [*body, *epoch, *finalized(plan)])
 
 
-def _loop_dataset(plan: Plan) -> list[str]:
-    case, rows = plan.case, rows(plan)
-    if case.data.feed != "generator" or not plan.mirrored:
-        return [f"dataset = tf.data.Dataset.from_tensor_slices({rows}).batch({case.data.batch_size})"]
-    # How a strategy splits a batch depends on what it knows of the dataset, so the generator stays one.
-    spec = f"tf.nest.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), {rows})"
-    return [
-        "def batches():",
-        *indented(batches(plan, "yield ")),
-        "",
-        f"spec = {spec}",
-        "dataset = tf.data.Dataset.from_generator(batches, output_signature=spec)",
-    ]
+def _dataset(plan: Plan) -> list[str]:
+    case, all_rows = plan.case, rows(plan)
+    lines = [f"dataset = tf.data.Dataset.from_tensor_slices({all_rows}).batch({case.data.batch_size})"]
+    if case.data.feed == "generator" and plan.mirrored:
+        # How a strategy splits a batch depends on what it knows of the dataset, so the generator stays one.
+        spec = f"tf.nest.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), {all_rows})"
+        lines = ["", "def batches():", *indented(batches(plan, "yield ")), "", f"spec = {spec}"]
+        lines.append("dataset = tf.data.Dataset.from_generator(batches, output_signature=spec)")
+    if plan.mirrored:
+        lines.append("dataset = strategy.experimental_distribute_dataset(dataset)")
+    return lines
+
+
+def _step(plan: Plan, metric: str | None) -> list[str]:
+    """The definition of `step(batch)`, compiled as the arms ask for."""
+    given, before = rows(plan), []
+    if plan.mirrored:
+        before = [f"def replica_step{given}:", *indented(_replica_step(plan, metric)), ""]
+        step = ["def step(batch):", *indented(["strategy.run(replica_step, args=batch)"])]
+    else:
+        step = ["def step(batch):", *indented([f"{given[1:-1]} = batch", *_replica_step(plan, metric)])]
+    # One signature for full and partial batches, so that the step is traced once.
+    signature = "input_signature=[dataset.element_spec]"
+    executions = plan.executions("loop")
+    if len(executions) == 1:
+        jit = ", jit_compile=True" if executions == ("xla",) else ""
+        compiled = [] if executions == ("eager",) else [f"@tf.function({signature}{jit})"]
+        return [*before, *compiled, *step]
+    options: dict[str, Expression] = {"input_signature": "[dataset.element_spec]"}
+    options |= {"jit_compile": 'execution == "xla" or None'} if "xla" in executions else {}
+    guarded = "eager" in executions
+    compiled = statement("step = ", call("tf.function", "step", **options), depth=2 if guarded else 1)
+    if guarded:
+        compiled = ['if execution != "eager":', *indented(compiled)]
+    return [*before, *step, "", *compiled]
 
 
 def _loop_metric(plan: Plan) -> tuple[str | None, list[str]]:
@@ -86,7 +89,7 @@ def _metric_of(plan: Plan) -> tuple[str, int]:
     return "Mean", 0
 
 
-def _loop_step(plan: Plan, metric: str | None) -> list[str]:
+def _replica_step(plan: Plan, metric: str | None) -> list[str]:
     case = plan.case
     alone = len(case.losses) == 1
     made = repro_case.losses(case)
@@ -118,7 +121,7 @@ def _loop_step(plan: Plan, metric: str | None) -> list[str]:
     if metric == "mean_loss":
         rows = "tf.shape(x)[0]" if len(case.model.inputs) == 1 else "tf.shape(x[0])[0]"
         loss_value = "loss * strategy.num_replicas_in_sync" if plan.mirrored else "loss"
-        lines.append(f"mean_loss.update_state({loss_value}, sample_weight={rows})")
+        lines += statement("", call("mean_loss.update_state", loss_value, sample_weight=rows), depth=2)
     elif metric:
         place = "" if alone else f"[{_metric_of(plan)[1]}]"
         lines.append(f"metric.update_state(y{place}, outputs{place})")
@@ -137,27 +140,3 @@ def _regularized(plan: Plan) -> bool:
         or any(node.config.get(name) is not None for name in _PENALTIES)
         for node in (owner_of(plan.case.model, node) for node in plan.case.model.nodes)
     )
-
-
-def function_loss(plan: Plan) -> list[str]:
-    """The class that reduces what a loss function returns as Keras does, where the loop needs it."""
-    case = plan.case
-    needed = "loop" in plan.trainers and any(
-        LOSSES[loss.name].keras_class is None
-        and (LOSSES[loss.name].returns != "scalar" or case.data.sample_weight is not None)
-        for loss in case.losses
-    )
-    if not needed:
-        return []
-    scalar = any(LOSSES[loss.name].returns == "scalar" for loss in case.losses)
-    share = "if value.shape.rank == 0:", "    value = value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)"
-    body = [
-        "value = self.function(y_true, y_pred)",
-        *(share if scalar and plan.mirrored else ()),
-        "return value",
-    ]
-    if len(body) == 2:
-        body = ["return self.function(y_true, y_pred)"]
-    init = ["def __init__(self, function):", *indented(["super().__init__()", "self.function = function"]), ""]
-    method = ["def call(self, y_true, y_pred):", *indented(body)]
-    return ["", "", "class FunctionLoss(keras.losses.Loss):", *indented([*init, *method])]

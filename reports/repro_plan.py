@@ -6,19 +6,19 @@ no report is compared. Every such decision is here; the modules that write lines
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from conformance.arm import Arm, parse_arm
 from conformance.case import Case
 from conformance.errors import UnsupportedError
+from conformance.layers import LAYERS
 from conformance.raised import Raised
 from conformance.stage import Stage
 from conformance.verdict import Divergence, Verdict
 
-_BEFORE_UPDATE = Stage.UPDATE.order
-_ROUNDING = 1e-6
+BEFORE_UPDATE = Stage.UPDATE.order
+"""Stages of a lower order come before the optimizer applies anything."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,11 @@ class Plan:
         return any(arm.execution == "xla" for arm in self.arms)
 
     @property
-    def same_mode(self) -> bool:
-        """Whether the two arms share placement and execution, so that the same bits are due."""
-        return self.seen.placement == self.wanted.placement and self.seen.execution == self.wanted.execution
+    def copies(self) -> bool:
+        """Whether every replica's copy of a variable is looked at: moving statistics are each replica's own."""
+        layers = [node.layer for node in self.case.model.nodes if node.layer]
+        own = any(name == "BatchNormalization" or LAYERS[name].make for name in layers)
+        return self.mirrored and (own or self.divergence.allowed == 0)
 
     @property
     def arrays(self) -> bool:
@@ -112,25 +114,8 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether what training added to the weights is compared, for there a constant ratio of gradients shows."""
-        early = self.divergence.stage.order < _BEFORE_UPDATE
+        early = self.divergence.stage.order < BEFORE_UPDATE
         return self.divergence.ratio is not None and early and not self.raises
-
-    @property
-    def allowed(self) -> float:
-        """The difference the script allows in what it compares; 0 where the same bits are due.
-
-        A gradient reaches the weights multiplied by the learning rate, and so does its allowance.
-        """
-        found = self.divergence
-        if self.same_mode and found.allowed == 0:
-            return 0.0
-        early = found.stage.order < _BEFORE_UPDATE
-        rate = float(self.case.optimizer.config.get("learning_rate", 0.0)) or 1.0
-        scale = min(1.0, rate) if early else 1.0
-        bound = max(10 * found.allowed * scale, _ROUNDING)
-        if 0 < found.magnitude < math.inf:
-            bound = min(bound, found.magnitude * scale / 4)
-        return float(f"{bound:.0e}")
 
 
 def plan(verdict: Verdict) -> Plan:

@@ -11,7 +11,6 @@ import builtins
 import keyword
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 WIDTH = 100
 INDENT = "    "
@@ -79,7 +78,7 @@ def indented(lines: Iterable[str]) -> list[str]:
     return [INDENT + line if line else line for line in lines]
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     """A number, string, flag, None or (nested) tuple of them as source."""
     if isinstance(value, list | tuple):
         items = [literal(item) for item in value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,8 @@ from conformance.finding import NOT_REPRODUCED, REPRODUCED
 from conformance.reports.text import lines
 
 _KEPT = 20_000
+# What TensorFlow says of itself while it is imported, whatever its log level.
+_NOISE = re.compile(r"^(?:WARNING: All log messages before absl::|[IW]\d{4} [\d:. ]+ ).*\n", re.MULTILINE)
 
 
 def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
@@ -59,7 +62,7 @@ def verify_text(script: str, timeout: float = 180) -> tuple[str, str]:
 
 
 def _text(output: bytes | None) -> str:
-    text = lines((output or b"").decode("utf-8", "replace"))
+    text = _NOISE.sub("", lines((output or b"").decode("utf-8", "replace")))
     cut = len(text) - _KEPT
     text = text if cut <= 0 else f"[{cut} characters left out]\n" + text[cut:]
     return text if not text or text.endswith("\n") else text + "\n"

@@ -6,15 +6,13 @@ and calling an earlier layer again. Stopping is the simplest of them, so a shrun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from hypothesis import strategies as st
 
 from conformance.layers import LAYERS
 from conformance.strategies.graph import Graph
 from conformance.strategies.layers import draw_config, fits
 from conformance.strategies.palette import AGAIN_SHARE, MERGE_SHARE, RARE_SHARE, Palette
-from conformance.strategies.weighted import pick
+from conformance.strategies.weighted import pick_fitting
 
 _STOP = ""
 _RARE = "a rare layer"
@@ -39,40 +37,47 @@ def draw_body(
     Returns:
         The last node, or the tensor itself, and the number of steps taken.
     """
-    for step in range(steps):
-        chosen = _draw_step(draw, graph, tensor, palette, branches)
-        if chosen == _STOP:
-            return tensor, step
+    taken = 0
+    # Stopping is drawn even where nothing else is left, so that taking a layer away leaves the choices behind in step.
+    while (chosen := _draw_step(draw, graph, tensor, palette, branches, taken < steps)) != _STOP:
+        taken += 1
         if chosen == _AGAIN:
             tensor = graph.call_again(draw(st.sampled_from(_owners(graph, tensor))), tensor)
         elif chosen == _MERGE:
             tensor = _merge(draw, graph, tensor, palette)
         elif chosen == _RARE:
-            tensor = _call(draw, graph, tensor, pick(draw, *_fitting(graph, tensor, palette.rare)))
+            tensor = _call(draw, graph, tensor, _draw_rare(draw, graph, tensor, palette))
         else:
             tensor = _call(draw, graph, tensor, chosen)
-    return tensor, steps
+    return tensor, taken
 
 
-def _draw_step(draw: st.DrawFn, graph: Graph, tensor: str, palette: Palette, branches: bool) -> str:
-    common = _fitting(graph, tensor, palette.common)
-    if graph.below(tensor) is not None:
-        # Indices can go nowhere but into an Embedding, and cannot stay what they are.
-        return pick(draw, *common)
-    # Layers of every rank come first and so keep their places in the list when the shrinker takes a layer before away.
-    anywhere = [(name, share) for name, share in common if len(LAYERS[name].ranks) == 3]
-    special = {
-        _RARE: RARE_SHARE if _fitting(graph, tensor, palette.rare) else 0,
-        _MERGE: MERGE_SHARE if branches and _merging(graph, tensor, palette) else 0,
-        _AGAIN: AGAIN_SHARE if branches and _owners(graph, tensor) else 0,
-    }
-    found = [*anywhere, *special.items(), *(pair for pair in common if pair not in anywhere)]
-    return pick(draw, (_STOP, 1 + sum(share for _, share in found) // 3), *found)
+def _draw_step(draw: st.DrawFn, graph: Graph, tensor: str, palette: Palette, branches: bool, more: bool) -> str:
+    def fits_here(step: str) -> bool:
+        if step == _STOP:
+            # Indices can go nowhere but into an Embedding, and cannot stay what they are.
+            return graph.below(tensor) is None
+        if not more:
+            return False
+        if step == _RARE:
+            return any(_can_call(graph, tensor, name) for name in palette.rare)
+        if step == _MERGE:
+            return branches and any(_partners(graph, tensor, name, palette) for name in palette.merges)
+        if step == _AGAIN:
+            return branches and bool(_owners(graph, tensor))
+        return _can_call(graph, tensor, step)
+
+    special = ((_RARE, RARE_SHARE), (_MERGE, MERGE_SHARE), (_AGAIN, AGAIN_SHARE))
+    total = sum(palette.common.values())
+    return pick_fitting(draw, fits_here, (_STOP, 1 + total // 2), *palette.common.items(), *special)
 
 
-def _fitting(graph: Graph, tensor: str, shares: Mapping[str, int]) -> list[tuple[str, int]]:
-    shape, below = graph.shapes[tensor], graph.below(tensor)
-    return [(name, share) for name, share in shares.items() if fits(LAYERS[name], (shape,), below)]
+def _draw_rare(draw: st.DrawFn, graph: Graph, tensor: str, palette: Palette) -> str:
+    return pick_fitting(draw, lambda name: _can_call(graph, tensor, name), *palette.rare.items())
+
+
+def _can_call(graph: Graph, tensor: str, layer: str) -> bool:
+    return fits(LAYERS[layer], (graph.shapes[tensor],), graph.below(tensor))
 
 
 def _call(draw: st.DrawFn, graph: Graph, tensor: str, layer: str) -> str:
@@ -81,7 +86,8 @@ def _call(draw: st.DrawFn, graph: Graph, tensor: str, layer: str) -> str:
 
 
 def _merge(draw: st.DrawFn, graph: Graph, tensor: str, palette: Palette) -> str:
-    layer = draw(st.sampled_from(_merging(graph, tensor, palette)))
+    layers = [(name, 1) for name in palette.merges]
+    layer = pick_fitting(draw, lambda name: bool(_partners(graph, tensor, name, palette)), *layers)
     partner = draw(st.sampled_from(_partners(graph, tensor, layer, palette)))
     if partner == _BRANCH:
         # A Dense layer over the last axis keeps the shape of a tensor of any rank, as a residual branch must.
@@ -89,13 +95,11 @@ def _merge(draw: st.DrawFn, graph: Graph, tensor: str, palette: Palette) -> str:
     return graph.call(layer, {}, tensor, partner)
 
 
-def _merging(graph: Graph, tensor: str, palette: Palette) -> list[str]:
-    return [name for name in palette.merges if _partners(graph, tensor, name, palette)]
-
-
 def _partners(graph: Graph, tensor: str, layer: str, palette: Palette) -> list[str]:
     """What a tensor can be merged with: a branch of its own, or an earlier tensor, latest first."""
     shape = graph.shapes[tensor]
+    if graph.below(tensor) is not None:
+        return []
     branch = [_BRANCH] if "Dense" in palette.common and fits(LAYERS[layer], (shape, shape)) else []
     earlier = [name for name in graph.tensors() if name != tensor]
     return branch + [name for name in earlier if fits(LAYERS[layer], (shape, graph.shapes[name]))]

@@ -12,7 +12,7 @@ from conformance.losses import LOSSES
 from conformance.optimizers import OPTIMIZERS
 from conformance.strategies import arguments
 from conformance.strategies.data import MOST_REPLICAS, draw_data
-from conformance.strategies.losses import draw_loss, draw_weights
+from conformance.strategies.losses import draw_loss
 from conformance.strategies.models import MOST_LAYERS, check_kinds, check_layers, draw_model
 from conformance.strategies.optimizers import draw_optimizer
 from conformance.strategies.schedules import draw_schedule
@@ -84,9 +84,8 @@ def cases(
 @st.composite
 def _case(draw: st.DrawFn, scope: _Scope) -> Case:
     model, losses = draw_model(
-        draw, scope.max_layers, scope.layers, scope.kinds, lambda: draw_loss(draw, scope.losses)
+        draw, scope.max_layers, scope.layers, scope.kinds, lambda inner: draw_loss(inner, scope.losses)
     )
-    losses = draw_weights(draw, losses)
     optimizer = draw_optimizer(draw, scope.optimizers)
     data = draw_data(draw, scope.replicas, scope.feeds)
     schedule = draw_schedule(draw, -(-data.rows // data.batch_size))

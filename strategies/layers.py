@@ -25,6 +25,9 @@ from conformance.strategies.register import REGISTERED
 LARGEST = 100
 """Elements a row that no layer's output exceeds, if its input did not; joining two inputs may give twice that."""
 
+_WIDE = ("LayerNormalization", "Softmax")
+"""Over an axis of one they are constant, and every gradient behind them is zero."""
+
 
 def layers(
     *, shapes: Iterable[Shape] = ((3,),), names: Iterable[str] | None = None, below: int | None = None
@@ -69,7 +72,7 @@ def fits(entry: LayerEntry, shapes: tuple[Shape, ...], below: int | None = None)
     """Whether a layer can be called on inputs of these shapes."""
     if (len(shapes) < 2 if entry.merges else len(shapes) != 1) or (entry.takes == "index") != (below is not None):
         return False
-    if any(len(shape) not in entry.ranks for shape in shapes):
+    if any(len(shape) not in entry.ranks for shape in shapes) or (entry.name in _WIDE and shapes[0][-1] == 1):
         return False
     alike = {shape[:-1] if entry.name == "Concatenate" else shape for shape in shapes}
     if len(alike) > 1 or (entry.name == "Subtract" and len(shapes) > 2):
@@ -77,9 +80,7 @@ def fits(entry: LayerEntry, shapes: tuple[Shape, ...], below: int | None = None)
     return entry.name in REGISTERED or bool(_required(entry, shapes, below))
 
 
-def draw_config(
-    draw: st.DrawFn, entry: LayerEntry, shapes: tuple[Shape, ...], below: int | None = None
-) -> FrozenMap:
+def draw_config(draw: st.DrawFn, entry: LayerEntry, shapes: tuple[Shape, ...], below: int | None = None) -> FrozenMap:
     """A configuration of a layer that fits."""
     if entry.name in REGISTERED:
         return _draw_registered(draw, entry, shapes)

@@ -54,9 +54,7 @@ def draw_loss(draw: st.DrawFn, names: tuple[str, ...]) -> Loss:
     return Loss(name=name, config=draw_options(draw, LOSSES[name].fields, onto=FrozenMap(), counts=_OPTIONS))
 
 
-def draw_weights(draw: st.DrawFn, losses: tuple[Loss, ...]) -> tuple[Loss, ...]:
-    """The losses of a model; of two, sometimes both with weights."""
-    if len(losses) != 2:
-        return losses
+def draw_weights(draw: st.DrawFn, losses: tuple[Loss, Loss]) -> tuple[Loss, ...]:
+    """The losses of a model with two outputs, sometimes both with weights."""
     weights = pick(draw, *_WEIGHTS)
     return tuple(Loss(name=loss.name, config=loss.config, weight=w) for loss, w in zip(losses, weights, strict=True))

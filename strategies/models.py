@@ -11,8 +11,10 @@ from conformance.errors import UsageError
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES, loss_entry
 from conformance.strategies import arguments
+from conformance.strategies.graph import Graph
 from conformance.strategies.heads import draw_head
-from conformance.strategies.palette import palette_of
+from conformance.strategies.losses import draw_weights
+from conformance.strategies.palette import Palette, palette_of
 from conformance.strategies.trunk import draw_trunk
 from conformance.strategies.weighted import pick
 
@@ -50,12 +52,15 @@ def models(
     arguments.whole(max_layers, 1, MOST_LAYERS, "max_layers")
     allowed = check_layers(layers)
     chosen = check_kinds(kinds, allowed)
-    wanted = None if losses is None else tuple(losses)
-    if wanted is not None:
+    wanted = None
+    if losses is not None:
+        wanted = tuple(losses)
         if len(wanted) not in (1, 2) or (len(wanted) == 2 and "functional" not in chosen):
             raise UsageError(f"losses={losses!r} should be one loss, or two where functional models are drawn")
         chosen = chosen if len(wanted) == 1 else ("functional",)
         for index, loss in enumerate(wanted):
+            if not isinstance(loss, Loss):
+                raise UsageError(f"losses[{index}]={loss!r} should be a conformance.case.Loss")
             loss_entry(loss.name, f"losses[{index}].name")
     return _model(max_layers, allowed, chosen, wanted)
 
@@ -84,7 +89,7 @@ def _model(
     given = iter(losses or ())
     simplest = Loss(name=next(iter(LOSSES)))
     outputs = len(losses) if losses else None
-    return draw_model(draw, max_layers, layers, kinds, lambda: next(given, simplest), outputs)[0]
+    return draw_model(draw, max_layers, layers, kinds, lambda _: next(given, simplest), outputs)[0]
 
 
 def draw_model(
@@ -92,7 +97,7 @@ def draw_model(
     max_layers: int,
     layers: tuple[str, ...] | None,
     kinds: tuple[str, ...],
-    draw_loss: Callable[[], Loss],
+    draw_loss: Callable[[st.DrawFn], Loss],
     outputs: int | None = None,
 ) -> tuple[Model, tuple[Loss, ...]]:
     """A model and the loss of each of its outputs.
@@ -102,14 +107,33 @@ def draw_model(
     """
     branches = "functional" in kinds
     palette = palette_of(layers)
-    losses = [draw_loss()]
+    first = draw_loss(draw)
     graph, tensor = draw_trunk(draw, palette, steps=max_layers - 1, branches=branches)
-    ends = [draw_head(draw, graph, tensor, losses[0], palette)]
-    # The first head is not offered: what a loss is defined for, a softmax say, is seldom what another starts from.
-    tensors = [tensor, *(name for name in graph.tensors() if name not in (tensor, *ends))]
-    if outputs == 2 or (outputs is None and branches and pick(draw, (False, 5), (True, 1))):
-        losses.append(draw_loss())
-        ends.append(draw_head(draw, graph, draw(st.sampled_from(tensors)), losses[1], palette))
+    ends = [draw_head(draw, graph, tensor, first, palette)]
+    losses: tuple[Loss, ...] = (first,)
+    if branches and outputs != 1:
+        ends, losses = draw(_second_output(graph, tensor, ends[0], first, palette, draw_loss, outputs == 2))
     possible = kinds if graph.is_chain and len(ends) == 1 else ("functional",)
     kind = pick(draw, *((name, 5 if name == "sequential" else 1) for name in possible))
-    return graph.model(kind, ends), tuple(losses)
+    return graph.model(kind, ends), losses
+
+
+@st.composite
+def _second_output(
+    draw: st.DrawFn,
+    graph: Graph,
+    tensor: str,
+    head: str,
+    first: Loss,
+    palette: Palette,
+    draw_loss: Callable[[st.DrawFn], Loss],
+    wanted: bool,
+) -> tuple[list[str], tuple[Loss, ...]]:
+    """Where one is wanted, and sometimes otherwise, another head on some tensor; the heads and their losses."""
+    if not wanted and not pick(draw, (False, 5), (True, 1)):
+        return [head], (first,)
+    # The first head is not offered: what a loss is defined for, a softmax say, is seldom what another starts from.
+    tensors = [tensor, *(name for name in graph.tensors() if name not in (tensor, head))]
+    loss = draw_loss(draw)
+    second = draw_head(draw, graph, draw(st.sampled_from(tensors)), loss, palette)
+    return [head, second], draw_weights(draw, (first, loss))

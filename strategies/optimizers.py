@@ -69,10 +69,16 @@ def draw_optimizer(draw: st.DrawFn, names: tuple[str, ...]) -> Optimizer:
     entry = OPTIMIZERS[draw(st.sampled_from(names))]
     config = FrozenMap(learning_rate=draw(st.sampled_from(entry.rates)))
     config = draw_options(draw, entry.own, onto=config)
-    left = dict(_SHARES)
+    config = draw(_features(config))
+    # Users seldom build their optimizer first, and the two ways differ: Keras then traces the step twice.
+    return Optimizer(name=entry.name, config=config, built_first=pick(draw, (True, 2), (False, 1)))
+
+
+@st.composite
+def _features(draw: st.DrawFn, onto: FrozenMap) -> FrozenMap:
+    config, left = onto, dict(_SHARES)
     for _ in range(pick(draw, (0, 10), (1, 7), (2, 3))):
         group = pick(draw, *left.items())
         del left[group]
         config = config.set(**draw(st.sampled_from(FEATURES[group])))
-    # Users seldom build their optimizer first, and the two ways differ: Keras then traces the step twice.
-    return Optimizer(name=entry.name, config=config, built_first=pick(draw, (True, 2), (False, 1)))
+    return config

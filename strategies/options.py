@@ -47,7 +47,18 @@ def draw_options(
         suits: whether a configuration may be had.
         counts: how many options are set, each with its weight.
     """
-    known = settings(fields, shapes)
+    return draw(_options(settings(fields, shapes), onto, suits, counts))
+
+
+# A strategy of its own is a span to the shrinker: it tries in one attempt to leave all options out.
+@st.composite
+def _options(
+    draw: st.DrawFn,
+    known: list[tuple[str, Any]],
+    onto: FrozenMap,
+    suits: Callable[[FrozenMap], bool],
+    counts: tuple[tuple[int, int], ...],
+) -> FrozenMap:
     config = onto
     for _ in range(pick(draw, *counts)):
         more = [config.set(**{name: value}) for name, value in known if name not in config]

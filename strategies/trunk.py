@@ -11,7 +11,7 @@ from conformance.strategies.graph import Graph
 from conformance.strategies.heads import draw_vector
 from conformance.strategies.layers import fits
 from conformance.strategies.palette import Palette
-from conformance.strategies.weighted import pick
+from conformance.strategies.weighted import pick, pick_fitting
 
 # Tensors are tiny, for a fault shows on one number and shrinks to few; wide enough for a window of three.
 _VECTORS: tuple[Shape, ...] = ((1,), (2,), (3,), (4,))
@@ -32,18 +32,27 @@ def draw_trunk(draw: st.DrawFn, palette: Palette, *, steps: int, branches: bool)
     graph = Graph()
     first = graph.input(*_draw_input(draw, palette, steps))
     tensor, used = draw_body(draw, graph, first, palette, steps=steps, branches=branches)
-    second = pick(draw, ("none", 8), ("own", 1), ("shared", 1)) if branches else "none"
-    if second == "none":
-        return graph, tensor
-    if second == "shared":
-        other = _repeat(graph, first, tensor)
-    else:
-        other = graph.input(*_draw_input(draw, palette, steps))
-        other, taken = draw_body(draw, graph, other, palette, steps=steps, branches=branches)
-        used = max(used, taken)
-    tensor = _join(draw, graph, tensor, other, palette)
+    if branches:
+        tensor, used = draw(_second_input(graph, first, tensor, palette, used, steps))
     tensor, _ = draw_body(draw, graph, tensor, palette, steps=steps - used, branches=branches)
     return graph, tensor
+
+
+# A strategy, where a function would do, is a span to the shrinker: it tries the simplest of it in one attempt.
+@st.composite
+def _second_input(
+    draw: st.DrawFn, graph: Graph, first: str, tensor: str, palette: Palette, used: int, steps: int
+) -> tuple[str, int]:
+    """Sometimes a second input, and what joins it to the tensor; the last tensor and the steps up to it."""
+    second = pick(draw, ("none", 8), ("own", 1), ("shared", 1))
+    if second == "none":
+        return tensor, used
+    if second == "shared":
+        other, taken = _repeat(graph, first, tensor), used
+    else:
+        other = graph.input(*_draw_input(draw, palette, steps))
+        other, taken = draw_body(draw, graph, other, palette, steps=steps, branches=True)
+    return _join(draw, graph, tensor, other, palette), max(used, taken)
 
 
 def _draw_input(draw: st.DrawFn, palette: Palette, steps: int) -> tuple[Shape, int | None]:
@@ -70,11 +79,12 @@ def _repeat(graph: Graph, first: str, last: str) -> str:
 
 
 def _join(draw: st.DrawFn, graph: Graph, one: str, other: str, palette: Palette) -> str:
-    names = _joints(graph, one, other, palette)
-    if not names:
+    if not _joints(graph, one, other, palette):
         one, other = (draw_vector(draw, graph, tensor, palette) for tensor in (one, other))
-        names = _joints(graph, one, other, palette) or ["Concatenate"]
-    return graph.call(draw(st.sampled_from(names)), {}, one, other)
+    # Of two vectors that nothing else joins, together they may be twice as long as a layer makes them.
+    fitting = _joints(graph, one, other, palette) or ["Concatenate"]
+    names = dict.fromkeys(("Concatenate", *palette.merges))
+    return graph.call(pick_fitting(draw, fitting.__contains__, *((name, 1) for name in names)), {}, one, other)
 
 
 def _joints(graph: Graph, one: str, other: str, palette: Palette) -> list[str]:

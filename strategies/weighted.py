@@ -7,6 +7,7 @@ simplest first, and the repeats behind them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -28,3 +29,17 @@ def weighted(*pairs: tuple[T, int]) -> list[T]:
 def pick(draw: st.DrawFn, *pairs: tuple[T, int]) -> T:
     """One of the values, drawn by weight."""
     return draw(st.sampled_from(weighted(*pairs)))
+
+
+def pick_fitting(draw: st.DrawFn, fits: Callable[[T], bool], *pairs: tuple[T, int]) -> T:
+    """One of the values that fit, of which there is one at least, drawn by weight.
+
+    A choice keeps its meaning where other values fit than before: the shrinker can take a layer away and those behind
+    it stay what they are. A choice that does not fit stands for one that does, so nothing is drawn in vain.
+    """
+    values = weighted(*pairs)
+    index = draw(st.integers(0, len(values) - 1))
+    if fits(values[index]):
+        return values[index]
+    fitting = [value for value in values if fits(value)]
+    return fitting[index % len(fitting)]

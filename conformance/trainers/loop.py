@@ -45,8 +45,16 @@ def train_step(model: Any, optimizer: Any, loss_fn: LossFunction, x: Any, y: Any
     return loss, outputs
 
 
-def loss_function(losses: list[Any], weights: tuple[float, ...] | None) -> LossFunction:
-    """The weighted sum of one loss an output, as this replica's share."""
+def loss_function(
+    losses: list[Any], weights: tuple[float, ...] | None, seen: Callable[[list[Any]], None] = lambda values: None
+) -> LossFunction:
+    """The weighted sum of one loss an output, as this replica's share.
+
+    Args:
+        losses: the losses.
+        weights: their factors, or None.
+        seen: is told the unweighted losses of the outputs, for reporting.
+    """
     import tensorflow as tf
 
     objects = [as_loss(loss) for loss in losses]
@@ -55,6 +63,7 @@ def loss_function(losses: list[Any], weights: tuple[float, ...] | None) -> LossF
         targets, predictions = tf.nest.flatten(y), tf.nest.flatten(outputs)
         given = [None] * len(objects) if sample_weight is None else tf.nest.flatten(sample_weight)
         values = [fn(t, p, w) for fn, t, p, w in zip(objects, targets, predictions, given, strict=True)]
+        seen(values)
         if weights is not None:
             values = [value * weight for value, weight in zip(values, weights, strict=True)]
         return values[0] if len(values) == 1 else sum(values)
@@ -86,10 +95,12 @@ def as_loss(loss: Any) -> Any:
 
 def prepare(setup: Setup) -> Run:
     """Give the function that trains with `train_step`."""
-    loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights)
+    parts: list[Any] = []
+    loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, lambda values: parts.extend(values))
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
-        return train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight)
+        parts.clear()
+        return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), list(parts))
 
     return drive(setup, step)
 
@@ -99,7 +110,7 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
 
     Args:
         setup: the arm's objects.
-        step: (x, y, sample_weight) to the loss, or to (loss, outputs).
+        step: (x, y, sample_weight) to (loss, outputs, the outputs' losses); each may be None or empty.
     """
     import keras
     import tensorflow as tf
@@ -110,13 +121,17 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
     recorder.watch_optimizer()
     with setup.scope():
         mean_loss = keras.metrics.Mean(name="loss")
+        # As in fit, the losses of the outputs are reported where there are several.
+        names = output_names(setup.model) if len(setup.losses) > 1 else []
+        output_losses = [(f"{name}_loss", keras.metrics.Mean(name=f"{name}_loss")) for name in names]
     named = _named_metrics(setup)
+
+    by_step = not setup.training.trial
 
     def replica_step(batch: Any) -> None:
         x, y, sample_weight = (*batch, None)[:3]
         recorder.batch(x, y, sample_weight)
-        result = step(x, y, sample_weight)
-        loss, outputs = result if isinstance(result, tuple) else (result, None)
+        loss, outputs, parts = step(x, y, sample_weight)
         if outputs is not None:
             recorder.outputs(outputs)
             for (_, metric), (target, output) in zip(named, _pairs(setup, y, outputs), strict=True):
@@ -124,8 +139,11 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
         if loss is not None:
             recorder.loss(loss)
             rows = tf.shape(tf.nest.flatten(x)[0])[0]
+            # What is a share of the global loss here is reported as the loss of this replica's rows.
             replicas = setup.strategy.num_replicas_in_sync
-            mean_loss.update_state(loss * replicas if replicas > 1 else loss, sample_weight=rows)
+            values = [loss, *(parts if output_losses else [])]
+            for metric, value in zip([mean_loss, *(m for _, m in output_losses)], values, strict=False):
+                metric.update_state(value * replicas if replicas > 1 else value, sample_weight=rows)
 
     def global_step(batch: Any) -> None:
         setup.strategy.run(replica_step, args=(batch,))
@@ -133,7 +151,7 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
     compiled: dict[Any, Callable[[Any], None]] = {}
 
     def run(data: Arrays, logbook: Logbook) -> None:
-        reported = [("loss", mean_loss), *named]
+        reported = [("loss", mean_loss), *(output_losses if by_step else []), *named]
         for epoch in range(training.epochs):
             dataset = epoch_dataset(data, training.batch_size, training.feed)
             if setup.strategy.num_replicas_in_sync > 1:

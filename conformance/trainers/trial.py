@@ -73,7 +73,7 @@ def prepare(setup: Setup) -> Run:
         loss = tf.convert_to_tensor(loss) if loss is not None else None
         seen = outputs[0] if outputs else None
         outputs.clear()
-        return loss, seen
+        return loss, seen, []
 
     train = drive(setup, step)
 

@@ -1,7 +1,8 @@
-"""Nobody pays for what they do not use (DESIGN 7.8): what importing each part of the package brings along."""
+"""Nobody pays for what they do not use: what importing each part of the package brings along."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ OURS = frozenset({"click", "jinja2", "msgspec", "rich"})
 
 _NAMES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("conformance", "conformance/trainers")
+    for folder in ("conformance", "conformance/trainers", "conformance/strategies", "conformance/reports")
     for path in (ROOT / folder).glob("*.py")
     if path.stem != "__init__"
 )
@@ -35,8 +36,6 @@ def brought(code: str, *path: Path) -> set[str]:
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    import json
-
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 

@@ -1,4 +1,4 @@
-"""Lower rooms know nothing of upper ones (STYLE 3), and only consumers of events print (STYLE 2).
+"""Lower rooms know nothing of upper ones, and only consumers of events print.
 
 Imports are read from the syntax tree: those in functions count like those at the top of a module, and those under
 `TYPE_CHECKING` too, for a type is knowledge as well.
@@ -41,15 +41,18 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("tolerance",),
     ("compare",),
     ("square",),
+    ("deviations",),
     ("diagnose",),
     ("judge",),
     ("finding",),
-    ("minimize",),
+    ("environment", "minimize"),
     ("events",),
     ("reports.*", "reports"),
-    ("campaign",),
+    ("search", "findings"),
+    ("job",),
     ("worker",),
     ("supervisor",),
+    ("campaign",),
     ("api", "cli", "info", "plugin"),
     # The package's own `__init__`: it names the API, so nobody inside may import from it.
     ("",),

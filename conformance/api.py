@@ -1,0 +1,265 @@
+"""`check` and `assert_conforms`: a user's own parts, or a case, on trial."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from conformance import devices
+from conformance.arm import Placement, parse_execution
+from conformance.build import Parts
+from conformance.case import Case
+from conformance.data import Array, Arrays
+from conformance.errors import DivergenceError, UsageError
+from conformance.judge import Judge, Plan, judge_case
+from conformance.prepare import release
+from conformance.trainers.trial import check_signature
+from conformance.training import Training
+from conformance.verdict import UNSUPPORTED, Verdict
+
+MOST_BATCHES = 10_000
+"""A dataset with more batches than this is taken for an endless one."""
+
+
+def check(
+    train_step: Callable[..., Any] | None = None,
+    *,
+    case: Case | None = None,
+    model: Callable[[], Any] | None = None,
+    loss: Any = None,
+    optimizer: Any = None,
+    data: Any = None,
+    batch_size: int = 32,
+    epochs: int = 1,
+    metrics: Sequence[Any] = (),
+    loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    validation_data: Any = None,
+    callbacks: Any = None,
+    replicas: Sequence[int] = (1,),
+    executions: Sequence[str] = ("graph",),
+) -> Verdict:
+    """Train the same thing in several ways and judge whether they agree.
+
+    Args:
+        train_step: the loop on trial: a function of any subset of `model, optimizer, loss_fn, x, y, sample_weight`
+            that trains one batch and returns the loss, a scalar. Left out, `fit` alone is on trial.
+        case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
+        model: makes the uncompiled `keras.Model`; called once for every way of training.
+        loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
+        optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays (rows, ...), several inputs or outputs as tuples of them;
+            a `tf.data.Dataset` or `keras.utils.PyDataset` of batches; or a function that gives a generator of batches.
+        batch_size: the global batch size, for arrays.
+        epochs: how many epochs.
+        metrics: names or `keras.metrics` classes, computed on every output.
+        loss_weights: the losses' factors.
+        class_weight: not supported yet; the verdict says so.
+        validation_data: not supported yet; the verdict says so.
+        callbacks: not supported yet; the verdict says so.
+        replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
+        executions: names among `graph`, `eager`, `xla`.
+
+    Returns:
+        The verdict; `str()` tells it.
+
+    Raises:
+        UsageError: when an argument cannot be used, or devices cannot be had.
+
+    Example:
+        >>> import numpy as np, keras, conformance
+        >>> def build():
+        ...     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> x = np.ones((8, 3), "float32")
+        >>> verdict = conformance.check(model=build, loss="mse", optimizer="sgd", data=(x, x[:, :1]), batch_size=4)
+        >>> verdict.conforms
+        True
+    """
+    if train_step is not None:
+        check_signature(train_step)
+    plan = _plan(train_step, replicas, executions)
+    devices.set_up(plan.replicas)
+    if case is not None:
+        return judge_case(case, plan, train_step)
+    for name, value in (("class_weight", class_weight), ("validation_data", validation_data), ("callbacks", callbacks)):
+        if value is not None:
+            reason = f"{name} is not judged yet; leave it out to judge the rest"
+            return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
+    _check_counts(batch_size, epochs)
+    missing = [n for n, v in (("model", model), ("loss", loss), ("optimizer", optimizer), ("data", data)) if v is None]
+    if missing or model is None:
+        raise UsageError(f"check() misses {', '.join(missing)}; give them, or a case")
+    if not callable(model):
+        raise UsageError(f"model={model!r} should be a function without arguments that makes the model")
+    rows, size, feed = _rows(data, batch_size)
+    parts = Parts(
+        lambda: _made_model(model, rows),
+        lambda: _made_optimizer(optimizer),
+        lambda: _by_output(loss, model),
+        None if loss_weights is None else tuple(float(w) for w in _by_output(loss_weights, model)),
+        lambda: _made_metrics(metrics, rows, model),
+        built_first=False,
+    )
+    training = Training(parts, rows, size, epochs, 1, feed, seed=0, trial=train_step)
+    try:
+        return Judge(training, plan).verdict()
+    finally:
+        release()
+
+
+def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
+    """`check`, raising where the verdict is not that everything conforms.
+
+    Args:
+        train_step: as for `check`.
+        **arguments: as for `check`.
+
+    Returns:
+        The verdict, which conforms.
+
+    Raises:
+        DivergenceError: when it does not; an `AssertionError`, with the verdict as its message and attribute.
+        UsageError: as `check` does.
+    """
+    __tracebackhide__ = True
+    verdict = check(train_step, **arguments)
+    if not verdict.conforms:
+        raise DivergenceError(str(verdict), verdict)
+    return verdict
+
+
+def _plan(train_step: Any, replicas: Sequence[int], executions: Sequence[str]) -> Plan:
+    counts = list(replicas)
+    if not counts or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in counts):
+        raise UsageError(f"replicas={replicas!r} should be whole numbers of at least 1, as in (1, 2)")
+    if isinstance(executions, str) or not executions:
+        raise UsageError(f"executions={executions!r} should be a list of names, as in ('graph',)")
+    placements = tuple(Placement(n, True) if n > 1 else Placement() for n in dict.fromkeys(counts))
+    trainers = ("fit", "loop") if train_step is None else ("trial", "fit")
+    return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))
+
+
+def _check_counts(batch_size: int, epochs: int) -> None:
+    for name, value in (("batch_size", batch_size), ("epochs", epochs)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{name}={value!r} should be a whole number of at least 1")
+
+
+def _made_model(make: Callable[[], Any], rows: Arrays) -> Any:
+    import keras
+
+    model = make()
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"model() gave {type(model).__name__}, which is no keras.Model")
+    if not model.built or not model.variables:
+        model(rows.map(lambda array: array[:1]).structure()[0])
+    return model
+
+
+def _made_optimizer(given: Any) -> Any:
+    import keras
+
+    if isinstance(given, keras.optimizers.Optimizer):
+        return type(given).from_config(given.get_config())
+    made = keras.optimizers.get(given) if isinstance(given, str) else given()
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise UsageError(f"optimizer gave {type(made).__name__}, which is no keras.optimizers.Optimizer")
+    return made
+
+
+def _by_output(given: Any, make: Callable[[], Any]) -> list[Any]:
+    """What was given for each output, in the outputs' order."""
+    if isinstance(given, Mapping):
+        from conformance.recording import output_names
+
+        names = output_names(make())
+        if set(names) != set(given):
+            raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
+        return [given[name] for name in names]
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:
+    return [[_made_metric(item, target) for item in given] for target in rows.y]
+
+
+def _made_metric(given: Any, target: Array) -> Any:
+    import keras
+
+    if given in ("accuracy", "acc"):
+        if target.dtype.kind in "iu" or target.ndim == 1:
+            return keras.metrics.SparseCategoricalAccuracy(name=given)
+        one = target.shape[-1] == 1
+        return (keras.metrics.BinaryAccuracy if one else keras.metrics.CategoricalAccuracy)(name=given)
+    if isinstance(given, keras.metrics.Metric):
+        return type(given).from_config(given.get_config())
+    if isinstance(given, type):
+        return given()
+    found = keras.metrics.get(given)
+    if isinstance(found, keras.metrics.Metric):
+        return found
+    name = given if isinstance(given, str) else getattr(given, "__name__", "metric")
+    return keras.metrics.MeanMetricWrapper(found, name=name)
+
+
+def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
+    """The rows of one epoch, the batch size and the feed."""
+    if isinstance(data, tuple) and 2 <= len(data) <= 3:
+        return _arrays(data), batch_size, "arrays"
+    feed = "dataset"
+    if callable(data) and not hasattr(data, "element_spec"):
+        data, feed = data(), "generator"
+    batches = _batches(data)
+    sizes = [batch.rows for batch in batches]
+    if len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0]:
+        raise UsageError(f"the data's batches have {sizes[:8]} rows; all but the last should have the same")
+    joined = Arrays(
+        tuple(map(np.concatenate, zip(*(batch.x for batch in batches), strict=True))),
+        tuple(map(np.concatenate, zip(*(batch.y for batch in batches), strict=True))),
+        None
+        if batches[0].sample_weight is None
+        else tuple(map(np.concatenate, zip(*(batch.sample_weight or () for batch in batches), strict=True))),
+    )
+    return joined, sizes[0], feed
+
+
+def _batches(data: Any) -> list[Arrays]:
+    length = getattr(data, "__len__", None)
+    try:
+        items: Iterable[Any] = (data[i] for i in range(length())) if length and not hasattr(data, "unbatch") else data
+        found = [_arrays(tuple(item)) for item in itertools.islice(items, MOST_BATCHES + 1)]
+    except TypeError as error:
+        raise UsageError(
+            f"data={type(data).__name__} is neither (x, y[, sample_weight]), a dataset of batches nor a function that"
+            " gives a generator of them"
+        ) from error
+    if not found:
+        raise UsageError("the data has no batches")
+    if len(found) > MOST_BATCHES:
+        raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
+    return found
+
+
+def _arrays(parts: tuple[Any, ...]) -> Arrays:
+    if len(parts) not in (2, 3):
+        raise UsageError(f"a batch of {len(parts)} parts; it should be (x, y) or (x, y, sample_weight)")
+    x, y, weights = (*parts, None)[:3]
+    rows = Arrays(_leaves(x), _leaves(y), None if weights is None else _leaves(weights))
+    counts = {len(array) for array in (*rows.x, *rows.y, *(rows.sample_weight or ()))}
+    if len(counts) != 1:
+        raise UsageError(f"data with {sorted(counts)} rows; every array should have the same number")
+    if 0 in counts:
+        raise UsageError("data with 0 rows; give at least one")
+    return rows
+
+
+def _leaves(part: Any) -> tuple[Array, ...]:
+    items = part if isinstance(part, list | tuple) else (part,)
+    if isinstance(part, Mapping):
+        raise UsageError("a dictionary of inputs or targets; give them as a tuple in the model's order")
+    arrays = tuple(np.asarray(item) for item in items)
+    # Keras computes in float32; float64 arrays, NumPy's default, are what users pass without meaning to.
+    return tuple(array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays)

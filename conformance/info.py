@@ -1,0 +1,72 @@
+"""What this installation is, what the generator can draw, and what a run has drawn."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conformance.arm import EXECUTIONS, TRAINERS
+from conformance.case import FEEDS, METRICS, PATTERNS
+from conformance.deviations import DEVIATIONS
+from conformance.environment import environment
+from conformance.errors import UsageError
+from conformance.events import CaseStarted, from_line
+from conformance.layers import LAYERS
+from conformance.losses import LOSSES
+from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
+
+CAN_DRAW = {
+    "layers": tuple(LAYERS),
+    "losses": tuple(LOSSES),
+    "optimizers": tuple(OPTIMIZERS),
+    "optimizer options": tuple(name for name in COMMON if name != "learning_rate"),
+    "clipping": tuple(CLIPPING),
+    "metrics": METRICS,
+    "feeds": FEEDS,
+    "patterns": PATTERNS,
+}
+
+
+def gather(report: str | None = None) -> dict[str, Any]:
+    """Versions, devices, arms, what can be drawn, which causes can be named; and what a report's run has drawn.
+
+    Raises:
+        UsageError: when the report holds no run.
+    """
+    data: dict[str, Any] = {
+        "environment": msgspec.to_builtins(environment()),
+        "trainers": list(TRAINERS),
+        "placements": ["single", "mirrored:N"],
+        "executions": list(EXECUTIONS),
+        "can draw": {name: list(values) for name, values in CAN_DRAW.items()},
+        "causes": list(dict.fromkeys(item.name for item in DEVIATIONS)),
+    }
+    if report is not None:
+        data["has drawn"] = drawn(Path(report))
+    return data
+
+
+def drawn(report: Path) -> dict[str, dict[str, int]]:
+    """How often a run drew each layer, loss, optimizer and feed, by the cases it says it started.
+
+    Raises:
+        UsageError: when there is no `events.jsonl`.
+    """
+    path = report / "events.jsonl"
+    if not path.is_file():
+        raise UsageError(f"{report} holds no run: {path} is missing")
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("layers", "losses", "optimizers", "feeds")}
+    for line in path.read_bytes().splitlines():
+        event = from_line(line)
+        if not isinstance(event, CaseStarted):
+            continue
+        case = json.loads(event.case)
+        counts["layers"].update({node["layer"] for node in case["model"]["nodes"] if "layer" in node})
+        counts["losses"].update({loss["name"] for loss in case["losses"]})
+        counts["optimizers"].update([case["optimizer"]["name"]])
+        counts["feeds"].update([case["data"].get("feed", "arrays")])
+    return {name: dict(counter.most_common()) for name, counter in counts.items()}

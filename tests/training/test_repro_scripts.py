@@ -1,0 +1,247 @@
+"""The scripts do what the engine does: the same weights bit for bit, in a process that knows nothing of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.arm import parse_arm
+from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
+from conformance.finding import NOT_REPRODUCED, REPRODUCED
+from conformance.frozen import FrozenMap
+from conformance.prepare import prepare, release
+from conformance.raised import Raised
+from conformance.reports.repro import script
+from conformance.reports.verify import verify_text
+from conformance.stage import Stage
+from conformance.trace import FINAL
+from conformance.training import training
+from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
+
+SINGLE, MIRRORED, LOOP = "fit/single/graph", "fit/mirrored:2/graph", "loop/single/graph"
+
+
+def dense(loss: str = "mean_squared_error", *, rows: int = 16, batch_size: int = 8, **options: object) -> Case:
+    return Case(
+        model=Model(
+            inputs=(Input(name="x", shape=(3,)),),
+            nodes=(Node(name="dense", layer="Dense", config=FrozenMap(units=1), inputs=("x",)),),
+            outputs=("dense",),
+        ),
+        losses=(Loss(name=loss),),
+        optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125, **options)),
+        data=Data(rows=rows, batch_size=batch_size),
+    )
+
+
+def wide(**given: object) -> Case:
+    """Two inputs, two outputs, an embedding, a random layer, moving statistics, penalties, sample weights."""
+    nodes = (
+        Node(
+            name="emb",
+            layer="Embedding",
+            config=FrozenMap(input_dim=5, output_dim=2, embeddings_regularizer={"l2": 0.125}),
+            inputs=("a",),
+        ),
+        Node(name="flat", layer="Flatten", inputs=("emb",)),
+        Node(
+            name="keras",
+            layer="Dense",
+            config=FrozenMap(
+                units=3,
+                activation="tanh",
+                kernel_regularizer={"l1": 0.125},
+                kernel_constraint={"max_norm": 1.0},
+                activity_regularizer={"l2": 0.125},
+            ),
+            inputs=("b",),
+        ),
+        Node(name="again", shares="keras", inputs=("keras",)),
+        Node(name="cat", layer="Concatenate", inputs=("flat", "again")),
+        Node(name="bn", layer="BatchNormalization", inputs=("cat",)),
+        Node(name="drop", layer="Dropout", config=FrozenMap(rate=0.5), inputs=("bn",)),
+        Node(name="one", layer="Dense", config=FrozenMap(units=1), inputs=("drop",)),
+        Node(name="two", layer="Dense", config=FrozenMap(units=3, activation="softmax"), inputs=("drop",)),
+    )
+    parts: dict[str, object] = {
+        "model": Model(
+            kind="functional",
+            inputs=(Input(name="a", shape=(4,), below=5), Input(name="b", shape=(3,))),
+            nodes=nodes,
+            outputs=("one", "two"),
+        ),
+        "losses": (
+            Loss(name="huber", config=FrozenMap(delta=0.5), weight=0.5),
+            Loss(name="sparse_categorical_crossentropy", weight=2.0),
+        ),
+        "metrics": ("mean_absolute_error", "accuracy"),
+        "optimizer": Optimizer(name="Adam", config=FrozenMap(learning_rate=0.015625, use_ema=True)),
+        "data": Data(rows=21, batch_size=8, sample_weight="normal", seed=3),
+        "schedule": Schedule(epochs=2),
+        "seed": 7,
+    }
+    return Case(**{**parts, **given})  # type: ignore[arg-type]
+
+
+def deep() -> Case:
+    """A chain with a convolution, a frozen normalization, a recurrent layer and a loss that is a function."""
+    return Case(
+        model=Model(
+            inputs=(Input(name="x", shape=(6, 2)),),
+            nodes=(
+                Node(
+                    name="conv",
+                    layer="Conv1D",
+                    config=FrozenMap(filters=3, kernel_size=2, kernel_regularizer={"l2": 0.1}),
+                    inputs=("x",),
+                ),
+                Node(name="bn", layer="BatchNormalization", config=FrozenMap(trainable=False), inputs=("conv",)),
+                Node(name="lstm", layer="LSTM", config=FrozenMap(units=3), inputs=("bn",)),
+                Node(name="noise", layer="GaussianNoise", config=FrozenMap(stddev=0.5), inputs=("lstm",)),
+                Node(name="dense", layer="Dense", config=FrozenMap(units=2), inputs=("noise",)),
+            ),
+            outputs=("dense",),
+        ),
+        losses=(Loss(name="scalar_function"),),
+        optimizer=Optimizer(
+            name="SGD", config=FrozenMap(learning_rate=0.125, momentum=0.5, clipvalue=0.125), built_first=False
+        ),
+        data=Data(rows=19, batch_size=8, pattern="small_integers", feed="generator", seed=11),
+        schedule=Schedule(epochs=2, steps_per_execution=2),
+        seed=5,
+    )
+
+
+def functions() -> Case:
+    """Function losses whose values a loop has to reduce by itself."""
+    case = dense("per_sample_function", rows=19)
+    data = Data(rows=19, batch_size=8, feed="dataset", sample_weight="ramp")
+    return Case(model=case.model, losses=case.losses, optimizer=case.optimizer, data=data, schedule=Schedule(epochs=2))
+
+
+def verdict(case: Case, arms: tuple[str, str] = (MIRRORED, SINGLE), **given: object) -> Verdict:
+    raised = given.pop("raised", None)
+    fields: dict[str, object] = {
+        "axis": "distribution",
+        "step": 0,
+        "stage": Stage.GRADIENT,
+        "variable": "model/dense/kernel",
+        "magnitude": 0.05,
+        "allowed": 1e-6,
+        "message": "said",
+    }
+    divergence = Divergence(arms=arms, **{**fields, **given})  # type: ignore[arg-type]
+    reports = (
+        ArmReport(arm=arms[0], status="raised" if raised else "ran", raised=raised),  # type: ignore[arg-type]
+        ArmReport(arm=arms[1], status="ran"),
+    )
+    cause = Cause(name="unexplained", explanation="said", advice="said")
+    seen = Observation(divergence=divergence, cause=cause, signature="s")
+    return Verdict(case=case, verdict="diverges", arms=reports, observations=(seen,))
+
+
+def test_a_scalar_loss_under_replicas_diverges_with_a_ratio_of_two() -> None:
+    # One step, for in the second one the gradients already start from other weights.
+    status, output = verify_text(script(verdict(dense("scalar_function", rows=8), ratio=2.0)))
+    assert status == REPRODUCED, output
+    assert "model/dense/kernel: off by" in output
+    assert "ratio 2\n" in output
+
+
+def test_two_steps_of_it_diverge_too() -> None:
+    status, output = verify_text(script(verdict(dense("scalar_function"), ratio=2.0)))
+    assert status == REPRODUCED, output
+    assert "ratio 2." in output
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(43, REPRODUCED), (32, NOT_REPRODUCED)])
+def test_partial_batches_under_replicas_diverge_and_full_ones_do_not(rows: int, expected: str) -> None:
+    status, output = verify_text(script(verdict(dense(rows=rows, batch_size=16))))
+    assert status == expected, output
+    if expected == NOT_REPRODUCED:
+        assert output.endswith("CONFORMS\n[exit code 0]\n")
+
+
+def test_an_arm_that_raises_is_shown_beside_the_one_that_trains() -> None:
+    raised = Raised("RuntimeError", "merge_call called while defining a new graph or a tf.function")
+    case = dense(gradient_accumulation_steps=2)
+    given = {"step": None, "stage": Stage.UPDATE, "magnitude": float("inf"), "allowed": 0.0}
+    status, output = verify_text(script(verdict(case, raised=raised, **given)))
+    assert status == REPRODUCED, output
+    assert "fit under MirroredStrategy with 2 replicas raises RuntimeError" in output
+    assert "DIVERGES: one raises, the other trains" in output
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stage": Stage.LOGS, "variable": "loss", "step": 1},
+        {"stage": Stage.LOGS, "variable": "two_accuracy", "step": None, "epoch": 1},
+        {"stage": Stage.LOSS, "variable": "loss"},
+    ],
+)
+def test_what_fit_and_loop_report_agrees_bit_for_bit(given: dict[str, object]) -> None:
+    status, output = verify_text(script(verdict(wide(), (SINGLE, LOOP), allowed=0.0, **given)))
+    assert status == NOT_REPRODUCED, output
+    assert output.endswith("CONFORMS\n[exit code 0]\n")
+
+
+def test_an_error_of_the_script_itself_is_no_verdict() -> None:
+    source = script(verdict(dense())).replace("model.fit(", "model.fot(")
+    status, output = verify_text(source)
+    assert status == NOT_REPRODUCED
+    assert "AttributeError" in output
+    assert output.endswith("[exit code 2]\n")
+
+
+@pytest.mark.parametrize(
+    ("case", "arms"),
+    [
+        (wide(), (SINGLE, LOOP)),
+        (wide(), ("loop/mirrored:2/graph", MIRRORED)),
+        (deep(), (MIRRORED, SINGLE)),
+        (deep(), ("loop/mirrored:2/graph", "loop/single/eager")),
+        (functions(), ("loop/mirrored:2/graph", "train_on_batch/single/eager")),
+        (dense(rows=19), ("loop/single/xla", "fit/single/xla")),
+    ],
+    ids=["wide-single", "wide-mirrored", "deep-fit", "deep-loop", "functions", "xla"],
+)
+def test_a_script_trains_to_the_very_weights_of_the_engine(
+    case: Case, arms: tuple[str, str], tmp_path: Path
+) -> None:
+    source = script(verdict(case, arms, allowed=0.0, stage=Stage.WEIGHTS))
+    # The threads of the engine's own process are one too; only scripts that compare bits ask for that.
+    threads = "".join(f"tf.config.threading.set_{kind}_op_parallelism_threads(1)\n" for kind in ("intra", "inter"))
+    head, rest = source.split("sys.excepthook", 1)
+    body, _ = rest.split("differ = ", 1)
+    path = tmp_path / "train.py"
+    save = "".join(f"np.savez({str(tmp_path / name)!r}, **dict({name}))\n" for name in ("seen", "wanted"))
+    path.write_text(f"{head}{threads}sys.excepthook{body}{save}")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-I", str(path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name, arm in zip(("seen", "wanted"), arms, strict=True):
+        trace = prepare(parse_arm(arm), training(case)).run()
+        assert trace.error is None
+        made = np.load(tmp_path / f"{name}.npz")
+        compared = 0
+        for step, stage, variable in trace.keys():  # noqa: SIM118 - `keys` of a trace is its order of training
+            if step == FINAL and stage in (Stage.WEIGHTS, Stage.STATE) and "seed_generator" not in variable:
+                copies = trace.values[step, stage, variable]
+                # Scripts of two arms in one placement look at every copy, others at the copies' mean.
+                value = np.stack(copies) if made[variable].ndim > copies[0].ndim else np.mean(copies, 0, "float64")
+                assert np.array_equal(made[variable], value), (arm, variable)
+                compared += 1
+        assert compared == len([key for key in made.files if not _is_slot(key, trace.values)])
+        release()
+
+
+def _is_slot(name: str, values: object) -> bool:
+    return not any(key[2] == name for key in values)  # type: ignore[attr-defined]

@@ -1,0 +1,692 @@
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
+from conformance.data import arrays
+from conformance.errors import UnsupportedError, UsageError
+from conformance.events import (
+    CaseJudged,
+    DivergenceSeen,
+    Event,
+    FindingMade,
+    Problem,
+    RunEnded,
+    RunStarted,
+    WorkerDied,
+    WorkerReady,
+)
+from conformance.finding import NOT_REPRODUCED, REPRODUCED, Environment, Finding
+from conformance.frozen import FrozenMap
+from conformance.raised import Raised
+from conformance.reports.folder import FORMAT, load_finding, write_finding
+from conformance.reports.markdown import report, summary
+from conformance.reports.repro import script
+from conformance.reports.repro_data import data
+from conformance.reports.source import call, listed, literal, names, statement
+from conformance.reports.terminal import Terminal
+from conformance.reports.text import code, docstring, fence, lines, markdown, plain
+from conformance.reports.verify import verify, verify_text
+from conformance.stage import Stage
+from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+SINGLE, MIRRORED = "fit/single/graph", "fit/mirrored:2/graph"
+HOSTILE = "\x1b[31m`|<b>@all #1\x1b]0;title\x07 ]( http://x.y \r\x00\u202e \"\"\" ''' \\ {x} ${y} ``` </details> [a](b) _c_ *d*"
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+
+
+def dense(loss: str = "mean_squared_error", *, rows: int = 16, batch_size: int = 8, **given: object) -> Case:
+    parts: dict[str, object] = {
+        "model": Model(
+            inputs=(Input(name="x", shape=(3,)),),
+            nodes=(Node(name="dense", layer="Dense", config=FrozenMap(units=1), inputs=("x",)),),
+            outputs=("dense",),
+        ),
+        "losses": (Loss(name=loss),),
+        "optimizer": Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125)),
+        "data": Data(rows=rows, batch_size=batch_size),
+    }
+    return Case(**{**parts, **given})  # type: ignore[arg-type]
+
+
+def everything(**given: object) -> Case:
+    """Two inputs and outputs, names that Python wants for itself, a shared layer, a frozen one, all penalties."""
+    nodes = (
+        Node(name="emb", layer="Embedding", config=FrozenMap(input_dim=5, output_dim=3), inputs=("a",)),
+        Node(name="flat", layer="Flatten", inputs=("emb",)),
+        Node(
+            name="keras",
+            layer="Dense",
+            config=FrozenMap(
+                units=3,
+                activation="tanh",
+                kernel_regularizer={"l1": 0.125},
+                bias_regularizer={"l2": 0.125},
+                activity_regularizer={"l2": 0.125},
+                kernel_constraint={"max_norm": 1.0},
+                trainable=False,
+            ),
+            inputs=("class",),
+        ),
+        Node(name="again", shares="keras", inputs=("keras",)),
+        Node(name="train", layer="Concatenate", inputs=("flat", "keras", "again")),
+        Node(name="bn", layer="BatchNormalization", config=FrozenMap(trainable=False), inputs=("train",)),
+        Node(name="drop", layer="Dropout", config=FrozenMap(rate=0.5), inputs=("bn",)),
+        Node(name="one", layer="Dense", config=FrozenMap(units=1), inputs=("drop",)),
+        Node(name="two", layer="Dense", config=FrozenMap(units=3, activation="softmax"), inputs=("drop",)),
+    )
+    inputs = (Input(name="a", shape=(4,), below=5), Input(name="class", shape=(3,)))
+    return dense(
+        **{
+            "model": Model(kind="functional", inputs=inputs, nodes=nodes, outputs=("one", "two")),
+            "losses": (
+                Loss(name="per_sample_function", weight=0.5),
+                Loss(name="categorical_crossentropy", weight=2.0),
+            ),
+            "metrics": ("mean_absolute_error", "accuracy"),
+            "optimizer": Optimizer(name="Adam", config=FrozenMap(learning_rate=0.015625, use_ema=True)),
+            "data": Data(rows=21, batch_size=8, sample_weight="normal", seed=3, feed="generator"),
+            "schedule": Schedule(epochs=2, steps_per_execution=2),
+            "seed": 7,
+            **given,
+        }  # type: ignore[arg-type]
+    )
+
+
+def verdict(case: Case | None, arms: tuple[str, str] = (MIRRORED, SINGLE), **given: object) -> Verdict:
+    raised = given.pop("raised", None)
+    text = str(given.pop("text", "said"))
+    fields: dict[str, object] = {
+        "axis": "distribution",
+        "step": 0,
+        "stage": Stage.GRADIENT,
+        "variable": "model/dense/kernel",
+        "magnitude": 0.5,
+        "allowed": 1e-6,
+        "message": text,
+    }
+    divergence = Divergence(arms=arms, **{**fields, **given})  # type: ignore[arg-type]
+    reports = (
+        ArmReport(arm=arms[0], status="raised" if raised else "ran", raised=raised, reason=None),  # type: ignore[arg-type]
+        ArmReport(arm=arms[1], status="ran", seconds=0.25),
+    )
+    cause = Cause(name="replica_loss_not_scaled", explanation=text, advice=text, evidence=(text,))
+    seen = Observation(divergence=divergence, cause=cause, signature="Distribution|gradient|x", wrong_arm=arms[0])
+    return Verdict(case=case, verdict="diverges", arms=reports, observations=(seen,), not_compared=(text,))
+
+
+def finding(text: str = "said", **given: object) -> Finding:
+    return Finding(
+        verdict=verdict(dense(), text=text, **given),
+        original=everything(),
+        environment=Environment("3.11", "2.21", "3.15.1", "2.4", "0.1", text, "2 x CPU"),
+        attempts=12,
+        repro_status=REPRODUCED,
+        repro_output=f"model/dense/kernel: off by 0.5\n{text}\nDIVERGES\n",
+    )
+
+
+TRAINERS = ("fit", "loop", "train_on_batch")
+PAIRS = [
+    *((f"{a}/single/graph", f"{b}/single/graph") for a in TRAINERS for b in TRAINERS if a != b),
+    *((f"{t}/mirrored:2/graph", f"{t}/single/graph") for t in TRAINERS),
+    *((f"{t}/mirrored:3/eager", f"{t}/mirrored:2/graph") for t in TRAINERS),
+    *((f"{t}/single/{e}", f"{t}/single/graph") for t in TRAINERS for e in ("eager", "xla")),
+    ("loop/mirrored:2/graph", "fit/mirrored:2/graph"),
+    ("loop/mirrored:2/graph", "fit/single/xla"),
+    ("loop/single/eager", "loop/single/xla"),
+]
+SHOWN: list[dict[str, object]] = [
+    {"ratio": 2.0},
+    {"allowed": 0.0, "stage": Stage.UPDATE, "variable": "iterations"},
+    {"stage": Stage.LOSS, "variable": "loss"},
+    {"stage": Stage.LOGS, "variable": "two_accuracy", "step": None, "epoch": 1},
+    {"stage": Stage.LOGS, "variable": "loss", "step": 1},
+    {"stage": Stage.BATCH, "variable": "the caller's arrays", "magnitude": float("inf"), "step": None},
+    {"raised": Raised("ValueError", HOSTILE), "magnitude": float("inf"), "allowed": 0.0, "step": None},
+]
+CASES = {
+    "dense": dense(),
+    "scalar": dense("scalar_function", data=Data(rows=16, batch_size=8, sample_weight="ones")),
+    "unbuilt": dense(optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125), built_first=False)),
+    "everything": everything(),
+}
+
+
+def scripts() -> dict[str, str]:
+    return {
+        f"{name} {' '.join(pair)} {index}": script(verdict(case, pair, **shown))
+        for name, case in CASES.items()
+        for pair in PAIRS
+        for index, shown in enumerate(SHOWN)
+    }
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    return scripts()
+
+
+# Scripts.
+
+
+def test_every_script_compiles_and_imports_only_what_everybody_has(written: dict[str, str]) -> None:
+    assert len(written) > 400
+    for name, source in written.items():
+        tree = compile(source, name, "exec", ast.PyCF_ONLY_AST)
+        imported = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        assert imported == {"os", "sys", "keras", "numpy", "tensorflow"}
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def test_no_script_bears_a_trace_of_this_package(written: dict[str, str]) -> None:
+    assert [name for name, source in written.items() if "conformance" in source.lower()] == []
+
+
+def test_scripts_hold_no_control_characters(written: dict[str, str]) -> None:
+    assert [name for name, source in written.items() if CONTROLS.search(source)] == []
+
+
+def test_scripts_are_formatted(written: dict[str, str], tmp_path: Path) -> None:
+    for index, source in enumerate(written.values()):
+        (tmp_path / f"s{index}.py").write_text(source)
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "100", "--diff", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[:3000]
+
+
+def test_every_name_in_a_script_is_known(written: dict[str, str], tmp_path: Path) -> None:
+    for index, source in enumerate(written.values()):
+        (tmp_path / f"s{index}.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[:3000]
+
+
+def test_the_script_of_a_small_case_is_a_screenful() -> None:
+    source = script(verdict(dense()))
+    tree = ast.parse(source)
+    told = ast.get_docstring(tree, clean=False)
+    assert told is not None
+    code_lines = [line for line in source.split("\n")[told.count("\n") + 1 :] if line.strip()]
+    assert len(code_lines) <= 40
+    assert source.count("\n") <= 58
+
+
+def test_a_script_says_what_is_expected_and_what_was_seen() -> None:
+    source = script(verdict(dense(), ratio=2.0))
+    told = ast.get_docstring(ast.parse(source)) or ""
+    assert "MirroredStrategy with 2 replicas differs from fit on one device" in told
+    assert "gradient of step 0, model/dense/kernel: equal within 1e-06" in told
+    assert "off by 0.5, 2 times the other" in told
+
+
+def test_the_same_bits_are_asked_for_only_within_one_mode() -> None:
+    bits = script(verdict(dense(), ("fit/single/graph", "loop/single/graph"), allowed=0.0))
+    assert "np.array_equal" in bits
+    assert "set_intra_op_parallelism_threads(1)" in bits
+    assert "np.allclose" in script(verdict(dense(), allowed=0.0))
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "allowed", "stage", "expected"),
+    [
+        (0.5, 1e-6, Stage.WEIGHTS, "1e-05"),
+        (0.5, 1e-6, Stage.GRADIENT, "1e-06"),
+        (4e-6, 1e-6, Stage.WEIGHTS, "1e-06"),
+        (float("inf"), 1e-3, Stage.WEIGHTS, "0.01"),
+    ],
+)
+def test_the_allowance_is_above_rounding_and_below_what_was_seen(
+    magnitude: float, allowed: float, stage: Stage, expected: str
+) -> None:
+    assert f"atol={expected}," in script(verdict(dense(), magnitude=magnitude, allowed=allowed, stage=stage))
+
+
+def test_determinism_is_left_out_only_where_xla_forbids_it() -> None:
+    assert "enable_op_determinism" in script(verdict(dense()))
+    xla = script(verdict(dense(), ("fit/single/xla", "fit/single/graph")))
+    assert "enable_op_determinism" not in xla
+    assert 'jit_compile=execution == "xla"' in xla
+
+
+@pytest.mark.parametrize(
+    ("case", "arms", "said"),
+    [
+        (None, (MIRRORED, SINGLE), "without a case"),
+        (dense(), ("trial/single/graph", "loop/single/graph"), "a loop of one's own"),
+    ],
+)
+def test_what_no_script_can_spell_is_refused(case: Case | None, arms: tuple[str, str], said: str) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        script(verdict(case, arms))
+
+
+def test_a_verdict_without_divergence_has_no_script() -> None:
+    with pytest.raises(UnsupportedError, match="without a divergence"):
+        script(Verdict(case=dense(), verdict="conforms"))
+
+
+PATTERNS = ("ones", "ramp", "small_integers", "normal")
+LOSSES = (
+    "mean_squared_error",
+    "poisson",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+)
+
+
+@dataclass
+class _Row:
+    rows: int
+    pattern: str
+    loss: str
+    weights: str | None
+
+
+@pytest.mark.parametrize("rows", [1, 2, 17])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weights", [None, *PATTERNS])
+def test_a_scripts_data_is_the_cases_data_bit_for_bit(
+    rows: int, pattern: str, loss: str, weights: str | None
+) -> None:
+    for units in (2, 3):
+        model = Model(
+            kind="functional",
+            inputs=(Input(name="i", shape=(2,), below=3), Input(name="x", shape=(2, 1))),
+            nodes=(
+                Node(name="e", layer="Embedding", config=FrozenMap(input_dim=3, output_dim=2), inputs=("i",)),
+                Node(name="one", layer="Dense", config=FrozenMap(units=units), inputs=("e",)),
+                Node(name="flat", layer="Flatten", inputs=("x",)),
+                Node(name="two", layer="Dense", config=FrozenMap(units=units), inputs=("flat",)),
+            ),
+            outputs=("one", "two"),
+        )
+        case = dense(
+            model=model,
+            losses=(Loss(name=loss), Loss(name=loss)),
+            data=Data(rows=rows, batch_size=8, pattern=pattern, sample_weight=weights, seed=5),
+        )
+        scope: dict[str, object] = {"np": np}
+        exec("\n".join(data(case)), scope)
+        wanted = arrays(case)
+        for name, group in (("x", wanted.x), ("y", wanted.y), ("w", wanted.sample_weight or ())):
+            made = scope.get(name, ())
+            assert isinstance(made, tuple)
+            assert len(made) == len(group)
+            for a, b in zip(made, group, strict=True):
+                assert (a.dtype, a.shape) == (b.dtype, b.shape)
+                assert a.tobytes() == b.tobytes()
+
+
+def test_tiny_data_is_spelled_out() -> None:
+    source = script(verdict(dense(rows=2, batch_size=2, data=Data(rows=2, batch_size=2, pattern="small_integers"))))
+    assert "x = np.array([[" in source
+    assert "rng.integers" not in source
+
+
+# Source.
+
+
+def test_a_statement_takes_the_fewest_lines_that_fit() -> None:
+    assert statement("x = ", call("f", "a", b="1")) == ["x = f(a, b=1)"]
+    long = "a" * 60
+    assert statement("x = ", call("f", long, b=long[:29])) == [f"x = f({long}, b={long[:29]})"]
+    assert statement("x = ", call("f" * 20, long, b=long[:30])) == [
+        f"x = {'f' * 20}(",
+        f"    {long}, b={long[:30]}",
+        ")",
+    ]
+    assert statement("x = ", listed([long, long])) == ["x = [", f"    {long},", f"    {long},", "]"]
+
+
+def test_literals_evaluate_to_what_they_spell() -> None:
+    for value in (1, 0.1, 1e-9, True, None, "a\"b'\\\n", (), (3,), (1, (2, 3))):
+        assert ast.literal_eval(literal(value)) == value
+
+
+def test_variable_names_avoid_keywords_built_ins_and_one_another() -> None:
+    given = names(["class", "class_", "list", "x", "ok"], ["x"])
+    assert len(set(given.values())) == 5
+    assert given["ok"] == "ok"
+    assert {"class", "list", "x"}.isdisjoint(given.values())
+
+
+# Text.
+
+
+def test_plain_text_is_one_line_without_control_characters() -> None:
+    said = plain(HOSTILE + "\nmore")
+    assert not CONTROLS.search(said)
+    assert "\n" not in said
+    assert "[31m" not in said
+    assert "title" not in said
+    assert lines("a\n  b") == "a\n  b"
+
+
+def test_markdown_shows_and_does_nothing() -> None:
+    said = markdown(HOSTILE)
+    assert "<" not in said
+    assert "@" not in said
+    assert "://" not in said
+    assert not re.search(r"(?<!\\)[`|*_\[\]]", said)
+    assert re.search(r"(?<!\\)(`+)(?!`).*(?<!\\)\|", code(HOSTILE)) is None
+    assert code(HOSTILE).count("`") == 2
+
+
+def test_a_fence_is_longer_than_any_within() -> None:
+    assert fence("a\n````\nb", "text").split("\n")[0] == "`````text"
+
+
+def test_a_docstring_cannot_be_closed_from_within() -> None:
+    source = "\n".join(docstring(["x", HOSTILE * 5, '"""', "\\"], 100)) + "\nvalue = 1\n"
+    assert [type(node).__name__ for node in ast.parse(source).body] == ["Expr", "Assign"]
+    assert max(map(len, source.split("\n"))) <= 100
+
+
+# Folders.
+
+
+def test_a_finding_survives_the_folder(tmp_path: Path) -> None:
+    made = finding(HOSTILE, magnitude=float("inf"), ratio=float("nan"), raised=Raised("ValueError", HOSTILE))
+    folder = write_finding(made, "print()\n", tmp_path / "deep" / "findings")
+    assert folder == tmp_path / "deep" / "findings" / "distribution-gradient-x"
+    assert {path.name for path in folder.iterdir()} == {
+        "repro.py",
+        "case.json",
+        "original.case.json",
+        "finding.json",
+        "report.md",
+    }
+    assert repr(load_finding(folder)) == repr(made)
+    assert json.loads((folder / "finding.json").read_text())["format"] == FORMAT
+
+
+def test_a_finding_without_script_or_case_survives_too(tmp_path: Path) -> None:
+    made = msgspec.structs.replace(finding(), verdict=verdict(None), original=None)
+    folder = write_finding(made, "", tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"finding.json", "report.md"}
+    assert load_finding(folder) == made
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    folder = write_finding(finding(), "old", tmp_path)
+    (folder / "left.txt").write_text("over")
+    write_finding(finding(), "new", tmp_path)
+    assert (folder / "repro.py").read_text() == "new"
+    assert not (folder / "left.txt").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_text_that_no_encoding_takes_is_written(tmp_path: Path) -> None:
+    assert load_finding(write_finding(finding("half \ud800 a pair"), "", tmp_path)).repro_status == REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": FORMAT + 1}, f"format {FORMAT + 1} is from a newer release"),
+        ({"format": "1"}, "format '1' is not that of a finding"),
+        ({"environment": None}, "malformed"),
+        ({"environment": {}}, "malformed"),
+        ({"divergence": None}, "holds no divergence"),
+        ({"divergence": {"arms": []}}, "malformed"),
+        ({"case": {"format": 99}}, "newer release"),
+        ({"attempts": "many"}, "malformed"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    path = write_finding(finding(), "", tmp_path) / "finding.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        load_finding(path.parent)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("name", ["environment", "arms", "verdict", "cause", "case"])
+def test_a_missing_part_is_named(tmp_path: Path, name: str) -> None:
+    path = write_finding(finding(), "", tmp_path) / "finding.json"
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key != name}
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UsageError, match=f"'{name}' is missing"):
+        load_finding(path.parent)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "[" * 100_000, "\xff"])
+def test_what_is_no_finding_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "finding.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=re.escape(str(tmp_path / "finding.json"))):
+        load_finding(tmp_path)
+
+
+# Verifying.
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("print('DIVERGES')\nraise SystemExit(1)", REPRODUCED),
+        ("print('DIVERGES')", NOT_REPRODUCED),
+        ("raise SystemExit(1)", NOT_REPRODUCED),
+        ("print('DIVERGES')\nraise SystemExit(2)", NOT_REPRODUCED),
+        ("import conformance.nothing", NOT_REPRODUCED),
+    ],
+)
+def test_a_script_reproduces_when_it_says_so_and_exits_with_1(source: str, status: str) -> None:
+    assert verify_text(source)[0] == status
+
+
+def test_the_clean_process_has_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONSTARTUP", "x")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    path = tmp_path / "s.py"
+    path.write_text(
+        "import os, sys\n"
+        "print([name for name in os.environ if name.startswith('PYTHON')], os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        f"print(os.listdir(), {str(tmp_path)!r} in sys.path)\n"
+    )
+    status, output = verify(path)
+    assert (status, output) == (NOT_REPRODUCED, "[] 7\n[] False\n[exit code 0]\n")
+
+
+def test_a_script_that_hangs_is_killed_and_said_so() -> None:
+    status, output = verify_text("import time\nprint('begun', flush=True)\ntime.sleep(600)", timeout=2)
+    assert status == NOT_REPRODUCED
+    assert output == "begun\n[killed after 2 seconds]\n"
+
+
+def test_what_a_script_prints_is_harmless_and_bounded() -> None:
+    _, output = verify_text("print('\\x1b[31mred\\x07')\nprint('x' * 100_000)")
+    assert not CONTROLS.search(output)
+    assert len(output) < 21_000
+    assert "characters left out" in output
+
+
+# Reports.
+
+
+def test_a_report_holds_what_an_issue_needs() -> None:
+    text = report(finding(ratio=2.0, ulps=9), "import keras\n")
+    for part in (
+        "# fit under MirroredStrategy with 2 replicas: gradient of `model/dense/kernel` is 2 times that of fit on one",
+        "Wrong is `fit/mirrored:2/graph`",
+        "| allowed | 1e-06 |",
+        "| units in the last place | 9 |",
+        "## Cause: `replica_loss_not_scaled`",
+        "```python\nimport keras\n```",
+        "**reproduced**",
+        '"learning_rate": 0.125',
+        "| keras | `3.15.1` |",
+    ):
+        assert part in text
+
+
+def test_a_report_escapes_what_others_say() -> None:
+    text = report(finding(HOSTILE, raised=Raised(HOSTILE, HOSTILE)), HOSTILE)
+    fenced = re.sub(r"(?s)(?m:^)(`{3,})\w*\n.*?\n\1(?m:$)", "", text)
+    outside = re.sub(r"(?<!\\)`[^`\n]*`", "", fenced)
+    assert not CONTROLS.search(text)
+    assert "<b>" not in outside
+    assert "@all" not in outside
+    assert outside.count("</details>") == outside.count("<details>") == 2
+    rows = [line for line in fenced.split("\n") if line.startswith("| `fit/")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [5, 5]
+
+
+ENVIRONMENT = Environment("3.11", "2.21", "3.15.1", "2.4", "0.1", "Linux", "2 x CPU")
+
+
+def run(text: str, folder: str = "out/findings/a") -> list[Event]:
+    return [
+        RunStarted(arms=(MIRRORED, SINGLE), seed=3, workers=2, report="out", examples=10),
+        WorkerReady(environment=ENVIRONMENT),
+        WorkerReady(environment=ENVIRONMENT, worker=1),
+        CaseJudged(index=0, seconds=0.5, outcome="conforms"),
+        CaseJudged(index=1, seconds=0.5, outcome="diverges", signatures=("s",), message=text, path="x.json"),
+        DivergenceSeen(signature="s", message=text),
+        FindingMade(
+            signature="s",
+            message=text,
+            cause="unexplained",
+            explanation=text,
+            advice=text,
+            wrong_arm=None,
+            folder=folder,
+            repro=f"{folder}/repro.py",
+            repro_status=REPRODUCED,
+            layers=1,
+            attempts=4,
+            seconds=2.0,
+        ),
+        WorkerDied(reason=text, case="{}", path="out/crashed.json"),
+        Problem(message=text),
+        Problem(message=text),
+        RunEnded(outcomes={"conforms": 1, "diverges": 1}, signatures={"s": 1}, findings=1, seconds=9.0, report="out"),
+    ]
+
+
+def test_a_summary_tells_the_run() -> None:
+    text = summary(run("said"))
+    for part in (
+        "`fit/mirrored:2/graph`, `fit/single/graph`",
+        "Seed: 3",
+        "10 examples",
+        "| conforms | 1 |",
+        "| said | `unexplained` | not decided | reproduced | [a](<findings/a>) |",
+        "case kept at `out/crashed.json`",
+        "- said (2 times)",
+    ):
+        assert part in text
+
+
+def test_a_run_that_was_cut_off_has_a_summary_too() -> None:
+    text = summary(run("said")[:-1])
+    assert "did not end by itself" in text
+    assert "| diverges | 1 |" in text
+    assert "No case was judged" in summary([])
+
+
+def test_a_summary_escapes_what_others_say() -> None:
+    text = summary(run(HOSTILE, "out/<b>|x"))
+    assert not CONTROLS.search(text)
+    assert "<b>" not in text
+    assert "@all" not in text
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_terminal_tells_the_run(live: bool) -> None:
+    stream = io.StringIO()
+    show = Terminal(stream, live=live)
+    for event in run("said"):
+        show(event)
+    text = stream.getvalue()
+    for part in (
+        "diverges: said",
+        "FINDING said",
+        "cause: unexplained: said",
+        "wrong arm: not decided",
+        "script: out/findings/a/repro.py (reproduced)",
+        "worker 0 was lost: said",
+        "problem: said",
+        "1 conforms, 1 diverges; 1 finding",
+        "report: out",
+    ):
+        assert part in text
+    assert text.count("TensorFlow 2.21") == 1
+    assert ("\x1b" in text) is live
+
+
+def test_the_terminal_shows_no_control_characters_of_others() -> None:
+    stream = io.StringIO()
+    show = Terminal(stream, live=False)
+    for event in run(HOSTILE + "\nFINDING forged", HOSTILE):
+        show(event)
+    assert not CONTROLS.search(stream.getvalue())
+    assert "\nFINDING forged" not in stream.getvalue()
+
+
+def test_markup_of_others_is_only_text_on_a_live_terminal() -> None:
+    stream = io.StringIO()
+    show = Terminal(stream, live=True)
+    for event in run("[bold]x[/] \x1b]0;title\x07"):
+        show(event)
+    assert "[bold]x[/]" in stream.getvalue()
+    assert "\x1b]0;" not in stream.getvalue()
+
+
+def test_a_stream_that_cannot_spell_a_character_still_gets_the_line() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    Terminal(stream, live=False)(Problem(message="caf\xe9"))
+    assert raw.getvalue() == b"problem: caf\\xe9\n"
+
+
+def test_nothing_goes_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    for live in (False, True):
+        show = Terminal(io.StringIO(), live=live)
+        for event in run("said"):
+            show(event)
+    assert capfd.readouterr() == ("", "")
+
+
+# The package.
+
+
+def test_the_writers_need_no_tensorflow() -> None:
+    modules = [f"conformance.reports.{path.stem}" for path in (ROOT / "reports").glob("*.py") if path.stem[0] != "_"]
+    source = f"import sys, {', '.join(modules)}; print({{'tensorflow', 'keras'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_bare_name_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", "import reports"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().split("\n")[-1] == (
+        "ImportError: import this package as conformance.reports, not as reports"
+    )
