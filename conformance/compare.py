@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from conformance.arm import Arm
 from conformance.data import Array
 from conformance.stage import Stage
 from conformance.tolerance import Allowance, distance
@@ -32,6 +33,7 @@ class Difference:
         ratio: the constant c with seen = c x wanted, or None.
         epoch: the epoch of an epoch's logs.
         note: what is to be said where numbers do not say it.
+        raised: the arm that raised alone, where that is the difference.
     """
 
     step: int | None
@@ -45,6 +47,15 @@ class Difference:
     ratio: float | None = None
     epoch: int | None = None
     note: str = ""
+    raised: Arm | None = None
+
+    @property
+    def place(self) -> tuple[float, int, str]:
+        """Where it stands in the order of training; what is no step's comes last, an exception first."""
+        if self.raised is not None:
+            return -1.0, self.stage.order, self.name
+        step = float("inf") if self.step is None or self.step == FINAL else float(self.step)
+        return step, self.stage.order, self.name
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ def _whole_run(suspect: Trace, reference: Trace) -> Difference | None:
         failed, other = (suspect, reference) if suspect.error is not None else (reference, suspect)
         note = f"{failed.arm} raises {failed.error}; {other.arm} trains"
         kind = failed.error.kind if failed.error else ""
-        return Difference(None, failed.furthest(), kind, np.inf, 0.0, note=note)
+        return Difference(None, failed.furthest(), kind, np.inf, 0.0, note=note, raised=failed.arm)
     for trace, other in ((suspect, reference), (reference, suspect)):
         if not trace.data_intact and other.data_intact:
             note = f"{trace.arm} wrote into the arrays it was given; {other.arm} left them as they were"

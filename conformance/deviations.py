@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from conformance.case import Case
@@ -136,15 +137,58 @@ def _mean_of_means(context: Context) -> Replay | None:
 
 
 def _not_scaled(context: Context) -> Replay | None:
+    if context.reference.replicas == context.suspect.replicas:
+        return _unscaled_beside(context)
     return _shares(context, lambda count, total, replicas: count / total)
+
+
+def _unscaled_beside(context: Context) -> Replay | None:
+    """The same, beside an arm with as many replicas that does divide: data loss d, regularization r, N replicas.
+
+    One share is d + r and the other d / N + r, so d = (one - other) N / (N - 1), and r = other - d / N has to come out
+    the same on every replica, for it does not depend on the rows. With no regularization r is 0 everywhere.
+    """
+    found, step, count = context.difference, context.difference.step, context.suspect.replicas
+    if count < 2 or step is None or found.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        return None
+    checked = 0
+    for stage in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        for name, ones in context.suspect.stage(step, stage).items():
+            others = context.reference.values.get((step, stage, name))
+            if others is None:
+                return None
+            wide = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(ones, others, strict=True)]
+            penalties = [b - (a - b) / (count - 1) for a, b in wide]
+            scale = max(float(np.abs(a).max(initial=0.0)) for a, _ in wide)
+            if any(distance(penalties[0], other) > 1e-5 * scale for other in penalties[1:]):
+                return None
+            checked += scale > 0
+    if not checked:
+        return None
+    line = f"step {step}: every replica's share less the regularization is {count} times the other arm's"
+    return Replay(step == context.suspect.steps - 1, (line,))
 
 
 def _scaled_twice(context: Context) -> Replay | None:
     return _shares(context, lambda count, total, replicas: count * replicas**2 / total)
 
 
-def _reduced(context: Context, reduce: Callable[[list[dict[str, Array]], int], dict[str, Array]]) -> Replay | None:
-    """Whether the reduced gradients of every step are what `reduce` makes of the local ones of each replica."""
+Gradients = dict[str, Array]
+"""Gradients by variable."""
+
+
+def _reduced(
+    context: Context,
+    local: Callable[[Gradients], Gradients],
+    reduce: Callable[[list[Gradients], int], Gradients],
+) -> Replay | None:
+    """Whether the gradients the update rule received are, at every step, what a reduction makes of the local ones.
+
+    Args:
+        context: what is looked at.
+        local: what is done to each replica's gradients before.
+        reduce: (every replica's gradients, a replica's number) to what that replica's update rule receives.
+    """
     suspect = context.suspect
     if suspect.replicas < 2 or context.difference.stage is not Stage.GRADIENT:
         return None
@@ -152,21 +196,25 @@ def _reduced(context: Context, reduce: Callable[[list[dict[str, Array]], int], d
         return None
     steps = sorted({key[0] for key in suspect.values if key[1] is Stage.GRADIENT})
     for step in steps:
-        local, reduced = suspect.stage(step, Stage.LOCAL_GRADIENT), suspect.stage(step, Stage.GRADIENT)
+        recorded, reduced = suspect.stage(step, Stage.LOCAL_GRADIENT), suspect.stage(step, Stage.GRADIENT)
+        parts = [local({name: values[i] for name, values in recorded.items()}) for i in range(suspect.replicas)]
         for replica in range(suspect.replicas):
-            replayed = reduce([{n: p[i] for n, p in local.items()} for i in range(suspect.replicas)], replica)
+            replayed = reduce(parts, replica)
             for name, values in reduced.items():
-                scale = float(np.abs(values[replica]).max(initial=0.0))
-                if name not in replayed or distance(replayed[name], values[replica]) > 1e-5 * scale + 1e-12:
+                if name not in replayed:
+                    return None
+                # Parts may cancel, so it is their size that says what rounding can do to their sum.
+                scale = max(float(np.abs(part[name]).max(initial=0.0)) for part in parts)
+                if distance(replayed[name], values[replica]) > 1e-5 * scale * suspect.replicas + 1e-12:
                     return None
     return Replay(True, (f"reproduces the gradient of {len(steps)} of {len(steps)} steps from the local gradients",))
 
 
-def _added(locals_: list[dict[str, Array]]) -> dict[str, Array]:
-    return {name: sum(part[name] for part in locals_) for name in locals_[0]}  # type: ignore[misc]
+def _added(parts: list[Gradients]) -> Gradients:
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
-def clipped(gradients: dict[str, Array], options: Mapping[str, Any]) -> dict[str, Array]:
+def clipped(gradients: Gradients, options: Mapping[str, Any]) -> Gradients:
     """Gradients clipped by the optimizer's one clipping option: by value, by each one's norm or by the joint norm."""
     if options.get("clipvalue"):
         limit = options["clipvalue"]
@@ -183,16 +231,16 @@ def _clip_order(context: Context) -> Replay | None:
     kinds = [name for name in CLIPPING if context.options.get(name)]
     if not kinds:
         return None
-    replay = _reduced(context, lambda parts, _: _added([clipped(part, context.options) for part in parts]))
+    replay = _reduced(context, lambda part: clipped(part, context.options), lambda parts, _: _added(parts))
     return None if replay is None else Replay(replay.exact, replay.evidence, kinds[0])
 
 
 def _not_reduced(context: Context) -> Replay | None:
-    return _reduced(context, lambda parts, replica: parts[replica])
+    return _reduced(context, dict, lambda parts, replica: parts[replica])
 
 
 def _reduced_twice(context: Context) -> Replay | None:
-    return _reduced(context, lambda parts, _: {n: len(parts) * v for n, v in _added(parts).items()})
+    return _reduced(context, dict, lambda parts, _: {n: len(parts) * v for n, v in _added(parts).items()})
 
 
 def _not_split(context: Context) -> Replay | None:
@@ -314,10 +362,12 @@ def _step_losses(context: Context, name: str, sizes: Array, steps: int) -> Array
     return np.array(losses)
 
 
-def _without(context: Context, change: Callable[[str, FrozenMap], FrozenMap]) -> tuple[Case, str] | None:
+def _without(
+    context: Context, change: Callable[[str, FrozenMap], FrozenMap], stage: Stage
+) -> tuple[Case, str] | None:
     """The case with some layers' configurations changed, and the first such layer's class; None where none is."""
     case = context.case
-    if case is None or context.vanishes is None or context.difference.stage is not Stage.OUTPUTS:
+    if case is None or context.vanishes is None or context.difference.stage is not stage:
         return None
     nodes = [
         node if node.layer is None else _replaced(node, change(node.layer, node.config)) for node in case.model.nodes
@@ -329,14 +379,10 @@ def _without(context: Context, change: Callable[[str, FrozenMap], FrozenMap]) ->
 
 
 def _replaced(node: Any, config: FrozenMap) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(node, config=config)
 
 
 def _replaced_case(case: Case, nodes: tuple[Any, ...]) -> Case:
-    import msgspec
-
     return msgspec.structs.replace(case, model=msgspec.structs.replace(case.model, nodes=nodes))
 
 
@@ -350,14 +396,61 @@ def _synchronized(layer: str, config: FrozenMap) -> FrozenMap:
     return config.set(synchronized=True) if layer == "BatchNormalization" else config
 
 
-def _on_replicas(context: Context, change: Callable[[str, FrozenMap], FrozenMap], told: str) -> Replay | None:
+def _on_replicas(
+    context: Context, change: Callable[[str, FrozenMap], FrozenMap], told: str, stage: Stage = Stage.OUTPUTS
+) -> Replay | None:
     if context.suspect.replicas < 2:
         return None
-    changed = _without(context, change)
+    changed = _without(context, change, stage)
     if changed is None or context.vanishes is None:
         return None
     if context.vanishes(changed[0]):
         return Replay(False, (f"the difference vanishes {told}",), changed[1])
+    return None
+
+
+def _no_activity_penalty(layer: str, config: FrozenMap) -> FrozenMap:
+    return config.set(l1=0.0, l2=0.0) if layer == "ActivityRegularization" else config.without("activity_regularizer")
+
+
+def _activity_scale(context: Context) -> Replay | None:
+    rows = context.rows(context.difference.step or 0)
+    if len(set(rows)) < 2:
+        return None
+    told = f"without activity regularization; the replicas hold {' and '.join(map(str, rows))} rows"
+    replay = _on_replicas(context, _no_activity_penalty, told, Stage.LOSS)
+    return None if replay is None else Replay(False, replay.evidence)
+
+
+def _uneven_otherwise(context: Context) -> Replay | None:
+    """A mean of means that the shares alone do not show, for only some of the losses are means."""
+    case, rows = context.case, context.rows(context.difference.step or 0)
+    if case is None or context.vanishes is None or len(set(rows)) < 2:
+        return None
+    if context.difference.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        return None
+    replicas = context.suspect.replicas
+    size = -(-case.data.batch_size // replicas) * replicas
+    even = msgspec.structs.replace(case.data, batch_size=size, rows=size * case.steps_per_epoch)
+    if not context.vanishes(msgspec.structs.replace(case, data=even)):
+        return None
+    told = f"the replicas hold {' and '.join(map(str, rows))} rows, and the difference vanishes when batches split evenly"
+    return Replay(False, (told,))
+
+
+def _skipped(context: Context) -> Replay | None:
+    if context.difference.stage is not Stage.BATCH or context.suspect.replicas < 2:
+        return None
+    wanted, seen = _batches(context.reference), _batches(context.suspect)
+    steps = len(set(wanted))
+    if not seen or steps < 2 or len(wanted) % steps:
+        return None
+    # A generator goes on where it is: what is skipped moves everything after it forward.
+    endless = wanted[:steps] * (len(wanted) // steps + 2)
+    for first in range(len(seen)):
+        for count in (1, 2, 3):
+            if endless[:first] + endless[first + count : len(seen) + count] == seen:
+                return Replay(True, (f"trains on the batches in order, but for {count} left out before step {first}",))
     return None
 
 
@@ -415,6 +508,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         _order_differs,
     ),
     Deviation(
+        "batch_skipped",
+        Stage.BATCH,
+        "A batch is taken from the data and not trained on: under a strategy, fit reads one batch from the generator to"
+        " learn its shapes, and does not give it back.",
+        "Feed a tf.data.Dataset (tf.data.Dataset.from_generator(make, output_signature=...)), which can be read anew.",
+        _skipped,
+    ),
+    Deviation(
         "replica_mean_of_means",
         Stage.LOSS,
         "The loss is the mean of the replicas' means: where a batch splits unevenly, rows on the replica with fewer"
@@ -422,6 +523,22 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Make the global batch size and the number of rows multiples of the number of replicas, or drop the"
         " remainder; in a loop, sum the per-sample losses and divide by the rows of the global batch.",
         _mean_of_means,
+    ),
+    Deviation(
+        "activity_loss_scale",
+        Stage.LOSS,
+        "Activity regularization is a mean over the replica's own rows, and the replicas' means are averaged: where a"
+        " batch splits unevenly, rows on the replica with fewer of them are punished more.",
+        "Make the global batch size and the number of rows multiples of the number of replicas.",
+        _activity_scale,
+    ),
+    Deviation(
+        "replica_mean_of_means",
+        Stage.LOSS,
+        "Some of the losses are means of the replicas' means: where a batch splits unevenly, rows on the replica with"
+        " fewer of them count more.",
+        "Make the global batch size and the number of rows multiples of the number of replicas.",
+        _uneven_otherwise,
     ),
     Deviation(
         "replica_loss_not_scaled",

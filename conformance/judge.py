@@ -68,12 +68,20 @@ class Judge:
         plan: the arms.
         case: the case it came from, if any: causes that are tested by changing the case need it.
         trial: the user's loop, given on to changed cases.
+        quick: believe a difference at first sight, for shrinking; what is left at the end is judged in full.
     """
 
     def __init__(
-        self, subject: Training, plan: Plan, case: Case | None = None, trial: Callable[..., Any] | None = None
+        self,
+        subject: Training,
+        plan: Plan,
+        case: Case | None = None,
+        trial: Callable[..., Any] | None = None,
+        *,
+        quick: bool = False,
     ) -> None:
         self.subject, self.plan, self.case, self.trial = subject, plan, case, trial
+        self._quick = quick
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
         self._unsupported: dict[Arm, str] = {}
@@ -126,7 +134,7 @@ class Judge:
         if same_mode:
             return compare(first, second)
         comparison = compare(first, second, self.allowance)
-        if comparison.first is None or second.error is not None or first.error is not None:
+        if self._quick or comparison.first is None or second.error is not None or first.error is not None:
             return comparison
         # Believed only after the allowance was measured thoroughly.
         self.allowance.measure(FIRST + MORE)
@@ -164,7 +172,7 @@ class Judge:
             found.reference.execution,
         )
         first = self._compared(again[0], again[1], same_mode).first
-        return first is not None and _place(first) == _place(found.difference)
+        return first is not None and first.place == found.difference.place
 
     # Judging.
 
@@ -186,7 +194,7 @@ class Judge:
         observations: dict[str, Observation] = {}
         flaky: list[str] = []
         for found in self.differences():
-            if not self.repeats(found):
+            if not self._quick and not self.repeats(found):
                 flaky.append(message(found, self.subject))
                 continue
             observation = self._observation(found)
@@ -231,6 +239,9 @@ class Judge:
         )
         cause, signature = diagnose(context)
         wrong = found.wrong or self._arbitrated(found)
+        if wrong is None and cause.exact and found.difference.raised is None:
+            # The deviation was replayed on what the suspect did.
+            wrong = found.suspect
         return Observation(
             divergence=divergence(found, self.subject),
             cause=cause,
@@ -242,11 +253,11 @@ class Judge:
         """Whether the two arms, given another case, agree at least up to where they differed."""
         arms = (found.suspect, found.reference)
         plan = Plan((found.suspect.trainer,), tuple(arm.placement for arm in arms[::-1]), self.plan.executions)
-        other = Judge(training(case, self.trial), plan, case, self.trial)
+        other = Judge(training(case, self.trial), plan, case, self.trial, quick=self._quick)
         comparison = other.compare(*arms)
         if comparison is None:
             return False
-        return comparison.first is None or _place(comparison.first)[:2] > _place(found.difference)[:2]
+        return comparison.first is None or comparison.first.place[:2] > found.difference.place[:2]
 
     def _arbitrated(self, found: Found) -> Arm | None:
         """The wrong one of two trainers by the vote of the reference loop, where the two are fit and a user's loop."""
@@ -268,13 +279,6 @@ def replace_trainer(arm: Arm, trainer: str) -> Arm:
     return Arm(trainer, arm.placement, arm.execution)
 
 
-def _place(found: Difference) -> tuple[float, int, str]:
-    """Where a difference stands in the order of training."""
-    last = float("inf")
-    step = last if found.step is None or found.step == FINAL else float(found.step)
-    return step, found.stage.order, found.name
-
-
 def _options(prepared: PreparedArm) -> dict[str, Any]:
     config = getattr(prepared, "optimizer", None)
     if config is None:
@@ -282,16 +286,19 @@ def _options(prepared: PreparedArm) -> dict[str, Any]:
     return {key: value for key, value in config.get_config().items() if value}
 
 
-def judge_case(case: Case, plan: Plan, trial: Callable[..., Any] | None = None) -> Verdict:
+def judge_case(
+    case: Case, plan: Plan, trial: Callable[..., Any] | None = None, *, quick: bool = False
+) -> Verdict:
     """The verdict on a case.
 
     Args:
         case: the case.
         plan: the arms.
         trial: a user's loop; the plan names it `trial`.
+        quick: see `Judge`.
     """
     try:
-        return Judge(training(case, trial), plan, case, trial).verdict()
+        return Judge(training(case, trial), plan, case, trial, quick=quick).verdict()
     finally:
         release()
 

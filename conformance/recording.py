@@ -211,10 +211,14 @@ class Recorder:
 
     def loss(self, loss: Any) -> None:
         """Record this replica's share of the loss."""
+        import tensorflow as tf
+
         replica = self._replica()
         if replica is None:
             return
-        self._write(replica, Stage.LOSS, "loss", loss)
+        # A loss that is no scalar is trained on as its sum, for that is what a tape differentiates. Keras gives an
+        # empty vector for an empty batch.
+        self._write(replica, Stage.LOSS, "loss", tf.reduce_sum(loss))
         self._mark(replica, Stage.LOSS)
 
     def _write_rows(self, replica: int, stage: Stage, name: str, value: Any) -> None:

@@ -109,7 +109,8 @@ class Search:
         except _OverError:
             return False
         except _StillDivergesError:
-            verdict = confirmed(shrinking[0], last[-1], self.plan)
+            smallest = shrinking[0].simplified(last[-1])
+            verdict = confirmed(shrinking[0], smallest, self.plan)
             spent = time.monotonic() - started[0]
             self._found(verdict, last[0], shrinking[0].attempts, spent)
             return True

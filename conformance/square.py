@@ -66,15 +66,17 @@ def square(
         spread = side(corner, base[0])
         partner_spread = spread if alone else side(partner, base[1])
         if across and not trainer:
-            if spread and not partner_spread:
-                found.append(Found("both", corner, partner, across, corner))
-            elif partner_spread and not spread:
-                turned = side(partner, corner) or across
+            turned = (side(partner, corner) or across) if partner_spread and not spread else None
+            if turned:
                 found.append(Found("both", partner, corner, turned, partner))
             else:
-                found.append(Found("both", corner, partner, across))
+                wrong = corner if spread and (not partner_spread or spread.place < partner_spread.place) else None
+                found.append(Found("both", corner, partner, across, wrong))
         if spread and partner_spread:
-            found.append(Found("distribution", corner, base[0], spread, corner))
+            # The partner's, where the corner has something of its own on top.
+            own = across is not None and not alone
+            arm, other, apart = (partner, base[1], partner_spread) if own else (corner, base[0], spread)
+            found.append(Found("distribution", arm, other, apart, arm))
     return found
 
 

@@ -88,11 +88,15 @@ class Trace:
         return any(not np.array_equal(first, other, equal_nan=True) for other in others)
 
     def furthest(self) -> Stage:
-        """The stage at which an exception stopped the training: the one after the last that was reached."""
+        """The stage at which an exception stopped the training: the one after the last that was reached.
+
+        What is raised inside of the optimizer is the update's, however far its tracing had come.
+        """
         if self.reached is None:
             return Stage.BATCH
         ran = any(key[0] != FINAL for key in self.values)
         if not ran and self.reached.order >= Stage.UPDATE.order:
             # The step was traced to its end, and its graph failed before it recorded anything.
             return Stage.BATCH
-        return STAGES[min(self.reached.order + 1, len(STAGES) - 1)]
+        after = STAGES[min(self.reached.order + 1, len(STAGES) - 1)]
+        return Stage.UPDATE if after is Stage.GRADIENT else after

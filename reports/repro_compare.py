@@ -61,14 +61,17 @@ def result(show: Plan) -> list[str]:
     value = 'v.numpy().astype("float64")'
     if show.copies:
         lines.append("copies = strategy.experimental_local_results")
-        each = "[c.numpy() for c in copies(v.value)]"
+        held = "[c.numpy() for c in copies(v.value)]"
         # In one placement the copies are compared one by one; otherwise only their mean has a counterpart.
-        value = f'np.mean({each}, 0, "float64")' if "strategy" in show.parameters else f'np.array({each}, "float64")'
+        value = f'np.mean({held}, 0, "float64")' if "strategy" in show.parameters else f'np.array({held}, "float64")'
     value += " - start.get(v.path, 0)" if show.changes else ""
     # A comprehension breaks as a list does: its clauses each on a line where they do not fit on one.
-    pairs = f"(v.path, {value}) for v in variables"
-    keep, inner = "values = " if show.log else "return ", f"[{pairs}]"
-    values = [keep + inner] if len(keep + inner) <= WIDTH - 4 else [f"{keep}[", *indented([pairs]), "]"]
+    pair, each = f"(v.path, {value})", "for v in variables"
+    keep = "values = " if show.log else "return "
+    values = [f"{keep}[{pair} {each}]"]
+    if len(values[0]) > WIDTH - 4:
+        parts = [f"{pair} {each}"] if len(pair) + len(each) + 1 <= WIDTH - 8 else [pair, each]
+        values = [f"{keep}[", *indented(parts), "]"]
     return [*lines, *values, *([f"return values + {told}"] if show.log else [])]
 
 

@@ -6,6 +6,7 @@ It mirrors `conformance.trainers.loop` and must give the same bits; the tests ho
 from __future__ import annotations
 
 from conformance.case import owner_of
+from conformance.errors import UnsupportedError
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.reports import repro_case
@@ -70,23 +71,24 @@ def _loop_metric(plan: Plan) -> tuple[str | None, list[str]]:
     """The name of the metric behind the compared report, and the statement that makes it."""
     if plan.log is None:
         return None, []
-    if plan.log == "loss":
-        return "mean_loss", ["mean_loss = keras.metrics.Mean()"]
     kind, _ = _metric_of(plan)
-    return "metric", [f"metric = keras.metrics.{kind}()"]
+    name = "mean_loss" if kind == "Mean" else "metric"
+    return name, [f"{name} = keras.metrics.{kind}()"]
 
 
-def _metric_of(plan: Plan) -> tuple[str, int]:
-    """The class of the compared metric and the output it is of."""
+def _metric_of(plan: Plan) -> tuple[str, int | None]:
+    """The class of the metric behind the compared report, and the output it is of; None for the total loss."""
     case = plan.case
+    if plan.log == "loss":
+        return "Mean", None
     alone = len(case.losses) == 1
     nodes = {node.name: node for node in case.model.nodes}
     for index, (output, metrics) in enumerate(zip(case.model.outputs, repro_case.metrics(case), strict=True)):
         prefix = "" if alone else f"{owner_of(case.model, nodes[output]).name}_"
-        for name, kind in metrics.items():
+        for name, kind in {**({} if alone else {"loss": "Mean"}), **metrics}.items():
             if f"{prefix}{name}" == plan.log:
                 return kind, index
-    return "Mean", 0
+    raise UnsupportedError(f"{plan.log!r} is not a report of a custom loop, so no script can compare it")
 
 
 def _replica_step(plan: Plan, metric: str | None) -> list[str]:
@@ -106,8 +108,18 @@ def _replica_step(plan: Plan, metric: str | None) -> list[str]:
             term = f"FunctionLoss({loss.name})({', '.join(args)})"
         else:
             term = f"{flat(made[index])}({', '.join(args)})"
-        terms.append(term if loss.weight is None else f"{term} * {literal(loss.weight)}")
-    tape = ["outputs = model(x, training=True)", *_sum(terms)]
+        terms.append(term)
+    kind, output = ("", None) if metric is None else _metric_of(plan)
+    tape = ["outputs = model(x, training=True)"]
+    if kind == "Mean" and output is not None:
+        tape.append(f"part = {terms[output]}")
+        terms[output] = "part"
+    weights = ["" if loss.weight is None else f" * {literal(loss.weight)}" for loss in case.losses]
+    # A statement a term, which adds in the same order.
+    tape += [
+        f"loss {'+=' if index else '='} {term}{weight}"
+        for index, (term, weight) in enumerate(zip(terms, weights, strict=True))
+    ]
     if _regularized(plan):
         share = " * (1.0 / strategy.num_replicas_in_sync)" if plan.mirrored else ""
         penalties = f"*(term{share} for term in model.losses)" if share else "*model.losses"
@@ -120,17 +132,13 @@ def _replica_step(plan: Plan, metric: str | None) -> list[str]:
     ]
     if metric == "mean_loss":
         rows = "tf.shape(x)[0]" if len(case.model.inputs) == 1 else "tf.shape(x[0])[0]"
-        loss_value = "loss * strategy.num_replicas_in_sync" if plan.mirrored else "loss"
-        lines += statement("", call("mean_loss.update_state", loss_value, sample_weight=rows), depth=2)
+        reported = "loss" if output is None else "part"
+        reported += " * strategy.num_replicas_in_sync" if plan.mirrored else ""
+        lines += statement("", call("mean_loss.update_state", reported, sample_weight=rows), depth=2)
     elif metric:
-        place = "" if alone else f"[{_metric_of(plan)[1]}]"
+        place = "" if alone else f"[{output}]"
         lines.append(f"metric.update_state(y{place}, outputs{place})")
     return lines
-
-
-def _sum(terms: list[str]) -> list[str]:
-    """The loss as a sum, one statement a term, which adds in the same order."""
-    return [f"loss = {terms[0]}", *(f"loss += {term}" for term in terms[1:])]
 
 
 def _regularized(plan: Plan) -> bool:

@@ -64,7 +64,7 @@ def cases(
 
     Example:
         >>> import hypothesis
-        >>> case = hypothesis.find(cases(losses=["poisson"]), lambda case: case.steps > 1)
+        >>> case = hypothesis.find(cases(losses=["poisson"]), lambda case: case.last_batch == 1)
         >>> case.model.nodes[0].config["activation"], case.data.rows, case.data.batch_size
         ('softplus', 3, 2)
     """

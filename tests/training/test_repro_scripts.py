@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def wide(**given: object) -> Case:
     return Case(**{**parts, **given})  # type: ignore[arg-type]
 
 
-def deep() -> Case:
+def deep(*, built_first: bool = True, steps_per_execution: int = 1) -> Case:
     """A chain with a convolution, a frozen normalization, a recurrent layer and a loss that is a function."""
     return Case(
         model=Model(
@@ -109,10 +110,12 @@ def deep() -> Case:
         ),
         losses=(Loss(name="scalar_function"),),
         optimizer=Optimizer(
-            name="SGD", config=FrozenMap(learning_rate=0.125, momentum=0.5, clipvalue=0.125), built_first=False
+            name="SGD",
+            config=FrozenMap(learning_rate=0.125, momentum=0.5, clipnorm=1.0),
+            built_first=built_first,
         ),
         data=Data(rows=19, batch_size=8, pattern="small_integers", feed="generator", seed=11),
-        schedule=Schedule(epochs=2, steps_per_execution=2),
+        schedule=Schedule(epochs=2, steps_per_execution=steps_per_execution),
         seed=5,
     )
 
@@ -177,6 +180,20 @@ def test_an_arm_that_raises_is_shown_beside_the_one_that_trains() -> None:
     assert "DIVERGES: one raises, the other trains" in output
 
 
+def test_the_loss_of_an_output_is_reported_as_the_engine_reports_it(tmp_path: Path) -> None:
+    given = {"stage": Stage.LOGS, "variable": "one_loss", "step": 1, "allowed": 0.0}
+    source = script(verdict(wide(), (SINGLE, LOOP), **given))
+    path = tmp_path / "train.py"
+    path.write_text(source.split("differ = ", 1)[0] + "print(repr([[r for _, r in s] for s in (seen, wanted)]))\n")
+    done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = ast.literal_eval(done.stdout.strip().split("\n")[-1])
+    for values, arm in zip(made, (SINGLE, LOOP), strict=True):
+        trace = prepare(parse_arm(arm), training(wide())).run()
+        assert values == [trace.logs[step, "one_loss"] for step in range(6)]
+        release()
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -205,15 +222,14 @@ def test_an_error_of_the_script_itself_is_no_verdict() -> None:
         (wide(), (SINGLE, LOOP)),
         (wide(), ("loop/mirrored:2/graph", MIRRORED)),
         (deep(), (MIRRORED, SINGLE)),
+        (deep(built_first=False, steps_per_execution=2), (SINGLE, "fit/single/eager")),
         (deep(), ("loop/mirrored:2/graph", "loop/single/eager")),
         (functions(), ("loop/mirrored:2/graph", "train_on_batch/single/eager")),
         (dense(rows=19), ("loop/single/xla", "fit/single/xla")),
     ],
-    ids=["wide-single", "wide-mirrored", "deep-fit", "deep-loop", "functions", "xla"],
+    ids=["wide-single", "wide-mirrored", "deep-fit", "deep-unbuilt", "deep-loop", "functions", "xla"],
 )
-def test_a_script_trains_to_the_very_weights_of_the_engine(
-    case: Case, arms: tuple[str, str], tmp_path: Path
-) -> None:
+def test_a_script_trains_to_the_very_weights_of_the_engine(case: Case, arms: tuple[str, str], tmp_path: Path) -> None:
     source = script(verdict(case, arms, allowed=0.0, stage=Stage.WEIGHTS))
     # The threads of the engine's own process are one too; only scripts that compare bits ask for that.
     threads = "".join(f"tf.config.threading.set_{kind}_op_parallelism_threads(1)\n" for kind in ("intra", "inter"))

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -43,7 +42,10 @@ from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdi
 
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE, MIRRORED = "fit/single/graph", "fit/mirrored:2/graph"
-HOSTILE = "\x1b[31m`|<b>@all #1\x1b]0;title\x07 ]( http://x.y \r\x00\u202e \"\"\" ''' \\ {x} ${y} ``` </details> [a](b) _c_ *d*"
+HOSTILE = (
+    "\x1b[31m`|<b>@all #1\x1b]0;title\x07 ]( http://x.y \r\x00\u202e \"\"\" ''' \\ {x} ${y} ``` </details>"
+    " [a](b) _c_ *d*"
+)
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 
 
@@ -152,26 +154,35 @@ SHOWN: list[dict[str, object]] = [
     {"ratio": 2.0},
     {"allowed": 0.0, "stage": Stage.UPDATE, "variable": "iterations"},
     {"stage": Stage.LOSS, "variable": "loss"},
-    {"stage": Stage.LOGS, "variable": "two_accuracy", "step": None, "epoch": 1},
+    {"stage": Stage.LOGS, "variable": "REPORT", "step": None, "epoch": 1},
     {"stage": Stage.LOGS, "variable": "loss", "step": 1},
     {"stage": Stage.BATCH, "variable": "the caller's arrays", "magnitude": float("inf"), "step": None},
     {"raised": Raised("ValueError", HOSTILE), "magnitude": float("inf"), "allowed": 0.0, "step": None},
 ]
 CASES = {
-    "dense": dense(),
+    "dense": dense(metrics=("mean_absolute_error",)),
     "scalar": dense("scalar_function", data=Data(rows=16, batch_size=8, sample_weight="ones")),
-    "unbuilt": dense(optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125), built_first=False)),
+    "unbuilt": dense(
+        metrics=("mean_absolute_error",),
+        optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125), built_first=False),
+    ),
     "everything": everything(),
 }
 
 
 def scripts() -> dict[str, str]:
     return {
-        f"{name} {' '.join(pair)} {index}": script(verdict(case, pair, **shown))
+        f"{name} {' '.join(pair)} {index}": script(verdict(case, pair, **{**shown, **_reports(name, shown)}))
         for name, case in CASES.items()
         for pair in PAIRS
         for index, shown in enumerate(SHOWN)
     }
+
+
+def _reports(name: str, shown: dict[str, object]) -> dict[str, object]:
+    if shown.get("variable") != "REPORT":
+        return {}
+    return {"variable": {"everything": "two_accuracy", "scalar": "loss"}.get(name, "mean_absolute_error")}
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +197,7 @@ def test_every_script_compiles_and_imports_only_what_everybody_has(written: dict
     assert len(written) > 400
     for name, source in written.items():
         tree = compile(source, name, "exec", ast.PyCF_ONLY_AST)
-        imported = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-        }
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert imported == {"os", "sys", "keras", "numpy", "tensorflow"}
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
@@ -280,6 +289,11 @@ def test_what_no_script_can_spell_is_refused(case: Case | None, arms: tuple[str,
         script(verdict(case, arms))
 
 
+def test_a_report_that_a_loop_does_not_make_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="'gossip' is not a report of a custom loop"):
+        script(verdict(dense(), ("fit/single/graph", "loop/single/graph"), stage=Stage.LOGS, variable="gossip"))
+
+
 def test_a_verdict_without_divergence_has_no_script() -> None:
     with pytest.raises(UnsupportedError, match="without a divergence"):
         script(Verdict(case=dense(), verdict="conforms"))
@@ -295,21 +309,11 @@ LOSSES = (
 )
 
 
-@dataclass
-class _Row:
-    rows: int
-    pattern: str
-    loss: str
-    weights: str | None
-
-
 @pytest.mark.parametrize("rows", [1, 2, 17])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("weights", [None, *PATTERNS])
-def test_a_scripts_data_is_the_cases_data_bit_for_bit(
-    rows: int, pattern: str, loss: str, weights: str | None
-) -> None:
+def test_a_scripts_data_is_the_cases_data_bit_for_bit(rows: int, pattern: str, loss: str, weights: str | None) -> None:
     for units in (2, 3):
         model = Model(
             kind="functional",
@@ -328,7 +332,7 @@ def test_a_scripts_data_is_the_cases_data_bit_for_bit(
             data=Data(rows=rows, batch_size=8, pattern=pattern, sample_weight=weights, seed=5),
         )
         scope: dict[str, object] = {"np": np}
-        exec("\n".join(data(case)), scope)
+        exec("\n".join(data(case)), scope)  # noqa: S102 - the source is what is tested
         wanted = arrays(case)
         for name, group in (("x", wanted.x), ("y", wanted.y), ("w", wanted.sample_weight or ())):
             made = scope.get(name, ())
@@ -685,7 +689,9 @@ def test_the_writers_need_no_tensorflow() -> None:
 
 
 def test_the_bare_name_is_refused() -> None:
-    done = subprocess.run([sys.executable, "-c", "import reports"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import reports"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.strip().split("\n")[-1] == (
         "ImportError: import this package as conformance.reports, not as reports"

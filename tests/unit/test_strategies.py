@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from conformance import case as case_module
 from conformance import strategies
 from conformance.case import (
     FEEDS,
@@ -50,7 +50,10 @@ DRAWN = settings(
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
-SHRUNK = settings(database=None, deadline=None, derandomize=True, max_examples=5000)
+# Explaining a minimal example varies it a hundred times more, which is not shrinking.
+SHRUNK = settings(
+    database=None, deadline=None, derandomize=True, max_examples=5000, phases=[Phase.generate, Phase.shrink]
+)
 
 
 def drawn(strategy: st.SearchStrategy[Any], count: int = DRAWN.max_examples) -> list[Any]:
@@ -264,6 +267,10 @@ TRIVIAL = Case(
 )
 
 
+def changed(case: Case, **parts: Any) -> Case:
+    return msgspec.structs.replace(case, **parts)
+
+
 def test_the_smallest_case_is_one_dense_layer_and_one_step() -> None:
     assert smallest(lambda _: True) == TRIVIAL
 
@@ -271,20 +278,16 @@ def test_the_smallest_case_is_one_dense_layer_and_one_step() -> None:
 def test_a_case_that_needs_a_feature_of_the_optimizer_keeps_nothing_else() -> None:
     case = smallest(lambda case: "clipnorm" in case.optimizer.config)
     config = FrozenMap(clipnorm=0.125, learning_rate=0.125)
-    assert case == msgspec_replace(TRIVIAL, optimizer=Optimizer(name="SGD", config=config))
+    assert case == changed(TRIVIAL, optimizer=Optimizer(name="SGD", config=config))
 
 
 def test_a_case_that_needs_a_partial_batch_and_a_scalar_loss_keeps_nothing_else() -> None:
     case = smallest(lambda case: case.losses[0].name == "scalar_function" and case.last_batch < case.data.batch_size)
     data = Data(rows=3, batch_size=2, pattern="ones")
-    assert case == msgspec_replace(TRIVIAL, losses=(Loss(name="scalar_function"),), data=data)
+    assert case == changed(TRIVIAL, losses=(Loss(name="scalar_function"),), data=data)
 
 
-def msgspec_replace(case: Case, **parts: Any) -> Case:
-    return case_module.msgspec.structs.replace(case, **parts)
-
-
-@pytest.mark.parametrize("name", ["Dropout", "BatchNormalization", "Conv2D", "Embedding", "LSTM"])
+@pytest.mark.parametrize("name", ["Dropout", "BatchNormalization", "Conv2D", "Embedding", "SimpleRNN"])
 def test_a_case_that_needs_a_layer_has_at_most_three(name: str) -> None:
     case = smallest(lambda case: name in layer_names(case))
     assert len(case.model.nodes) <= 3
@@ -412,7 +415,7 @@ def test_a_registered_layer_has_the_shape_it_was_registered_with(scratch_layers:
 
 def test_a_drawn_option_that_no_case_can_hold_is_refused(scratch_layers: None) -> None:
     strategies.register_layer(Double, config=st.just({"kernel": object()}))
-    with pytest.raises(CaseError, match="kernel=<object object at .*> should be a number, a string"):
+    with pytest.raises(CaseError, match=r"kernel=<object object at .*> should be a number, a string"):
         drawn(strategies.layers(names=["Double"]), 1)
 
 
