@@ -23,7 +23,7 @@ METRIC_CLASSES = {
     "mean_squared_error": "MeanSquaredError",
     "mean_absolute_error": "MeanAbsoluteError",
 }
-_ACCURACY = {"onehot": "CategoricalAccuracy", "label": "SparseCategoricalAccuracy", "binary": "BinaryAccuracy"}
+ACCURACY = {"onehot": "CategoricalAccuracy", "label": "SparseCategoricalAccuracy", "binary": "BinaryAccuracy"}
 
 
 def model(case: Case) -> Any:
@@ -129,7 +129,7 @@ def metrics(case: Case) -> list[list[Any]]:
     for loss in case.losses:
         target = LOSSES[loss.name].target
         names = {
-            name: METRIC_CLASSES.get(name, _ACCURACY.get(target))
+            name: METRIC_CLASSES.get(name, ACCURACY.get(target))
             for name in case.metrics
             if (name == "accuracy") == (target in ("onehot", "label"))
         }

@@ -28,7 +28,7 @@ from conformance.verdict import DIVERGES, RAISES
 OK, NEWS, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 PROFILES = {
-    "gate": {"examples": 40, "shrink_seconds": 20.0},
+    "gate": {"examples": 40, "shrink_seconds": 12.0},
     "nightly": {"seconds": 3600.0, "shrink_seconds": 120.0},
 }
 

@@ -13,7 +13,8 @@ import msgspec
 from conformance.case import Case
 from conformance.environment import environment
 from conformance.events import FindingMade
-from conformance.finding import Finding, slug
+from conformance.errors import UnsupportedError
+from conformance.finding import NOT_RUN, Finding, slug
 from conformance.reports.folder import write_finding
 from conformance.reports.repro import script
 from conformance.reports.verify import verify
@@ -42,14 +43,18 @@ def write(report: Path, verdict: Verdict, original: Case, attempts: int, seconds
         seconds: how long that took.
     """
     finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts)
-    text = script(verdict)
+    try:
+        text = script(verdict)
+    except UnsupportedError as error:
+        text, status, output = "", NOT_RUN, f"no script: {error}"
     folder = write_finding(finding, text, report / "findings")
-    status, output = verify(folder / "repro.py")
+    if text:
+        status, output = verify(folder / "repro.py")
     finding = msgspec.structs.replace(
         finding,
         repro_status=status,
         repro_output=output,
-        verdict=msgspec.structs.replace(verdict, repro=str(folder / "repro.py")),
+        verdict=msgspec.structs.replace(verdict, repro=str(folder / "repro.py") if text else None),
     )
     folder = write_finding(finding, text, report / "findings")
     item = finding.observation
@@ -62,7 +67,7 @@ def write(report: Path, verdict: Verdict, original: Case, attempts: int, seconds
         advice=item.cause.advice,
         wrong_arm=item.wrong_arm,
         folder=str(folder),
-        repro=str(folder / "repro.py"),
+        repro=str(folder / "repro.py") if text else "",
         repro_status=status,
         layers=len(weighted),
         attempts=attempts,

@@ -165,7 +165,12 @@ class Judge:
         return replace(found, wrong=odd[0]) if len(odd) == 1 else found
 
     def repeats(self, found: Found) -> bool:
-        """Run both arms again; whether they show the same difference again."""
+        """Run both arms again; whether they show the same difference again.
+
+        What raised is prepared anew as well, for a second run of what has been traced is not the first.
+        """
+        if found.difference.raised is not None:
+            self._prepared[found.difference.raised] = PreparedArm(found.difference.raised, self.subject)
         again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
         same_mode = (found.suspect.placement, found.suspect.execution) == (
             found.reference.placement,

@@ -156,7 +156,7 @@ def shorten(case: Case) -> Proposals:
 
 def _sizes(case: Case) -> Iterator[tuple[int, int]]:
     """Smaller (batch size, rows), smallest first: a single batch, even or odd, then two, the last one partial."""
-    for batch_size, rows in ((2, 2), (4, 4), (3, 3), (2, 3), (4, 5), (4, 7), (2, 4), (4, 8)):
+    for batch_size, rows in ((2, 2), (4, 4), (3, 3), (2, 3), (4, 5), (2, 4), (4, 8), (2, 6)):
         if rows < case.data.rows or (rows == case.data.rows and batch_size < case.data.batch_size):
             yield batch_size, rows
 

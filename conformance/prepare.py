@@ -78,7 +78,8 @@ class PreparedArm:
         import keras
 
         training = self.training
-        keras.utils.set_random_seed(training.seed)
+        if training.global_seed:
+            keras.utils.set_random_seed(training.seed)
         with self.scope():
             model, optimizer = training.parts.model(), training.parts.optimizer()
             if training.parts.built_first:

@@ -25,9 +25,10 @@ class Training:
         epochs: how many epochs.
         steps_per_execution: steps `fit` runs in one call of its train function.
         feed: how `fit` is fed, a name of `conformance.case.FEEDS`.
-        seed: the global seed, set when an arm is prepared.
-        global_seed: whether to set it before every run too, for parts that may draw from the global generators. It
-            makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case seeds its layers.
+        seed: the global seed.
+        global_seed: whether to set it before an arm is prepared and before every run, for parts that may draw from the
+            global generators. It makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case
+            seeds its layers.
         trial: the user's loop, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.

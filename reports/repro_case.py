@@ -135,7 +135,7 @@ def metrics(case: Case) -> list[dict[str, str]]:
     for loss in case.losses:
         target = LOSSES[loss.name].target
         kinds = {
-            name: build.METRIC_CLASSES.get(name, build._ACCURACY.get(target))
+            name: build.METRIC_CLASSES.get(name, build.ACCURACY.get(target))
             for name in case.metrics
             if (name == "accuracy") == (target in ("onehot", "label"))
         }

@@ -84,17 +84,26 @@ def as_loss(loss: Any) -> Any:
         """Reduces what the function returns to the mean over the rows."""
 
         def call(self, y_true: Any, y_pred: Any) -> Any:
-            value = tf.convert_to_tensor(function(y_true, y_pred))
-            if value.shape.rank == 0:
-                # Already reduced over this replica's rows, so nobody will divide it by the replicas any more.
-                value = value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)
-            return value
+            return tf.convert_to_tensor(function(y_true, y_pred))
+
+        def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            if sample_weight is None:
+                value = self.call(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred))
+                if value.shape.rank == 0:
+                    # Reduced over this replica's rows already, so nobody else will divide it by the replicas.
+                    return value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)
+            return super().__call__(y_true, y_pred, sample_weight)
 
     return FunctionLoss(name=getattr(function, "__name__", "loss"))
 
 
 def prepare(setup: Setup) -> Run:
     """Give the function that trains with `train_step`."""
+    if setup.strategy.num_replicas_in_sync > 1 and not setup.optimizer.built:
+        # As fit does: TensorFlow cannot make slots inside of a graph that is traced across replicas, and fails with
+        # "You must feed a value for placeholder tensor" on the first step.
+        with setup.scope():
+            setup.optimizer.build(setup.model.trainable_variables)
     parts: list[Any] = []
     loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, lambda values: parts.extend(values))
 
@@ -157,7 +166,7 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
             if setup.strategy.num_replicas_in_sync > 1:
                 dataset = setup.strategy.experimental_distribute_dataset(dataset)
             if not compiled:
-                compiled[0] = _compiled(global_step, setup.execution, dataset.element_spec)
+                compiled[0] = _compiled(global_step, setup.execution, dataset.element_spec, autograph=bool(training.trial))
             for _, metric in reported:
                 metric.reset_state()
             for index, batch in enumerate(dataset):
@@ -173,14 +182,18 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
     return run
 
 
-def _compiled(step: Callable[[Any], None], execution: str, spec: Any) -> Callable[[Any], None]:
+def _compiled(step: Callable[[Any], None], execution: str, spec: Any, *, autograph: bool) -> Callable[[Any], None]:
     import tensorflow as tf
 
     if execution == "eager":
         return step
     # One signature for full and partial batches: the step is traced once. XLA compiles for each shape anyway.
     function: Callable[[Any], None] = tf.function(
-        step, input_signature=[spec], jit_compile=True if execution == "xla" else None
+        step,
+        input_signature=[spec],
+        jit_compile=True if execution == "xla" else None,
+        # A user's step may have Python conditions on tensors; ours has none, and rewriting it takes its time.
+        autograph=autograph,
     )
     return function
 
