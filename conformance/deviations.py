@@ -22,6 +22,7 @@ from conformance.compare import Difference
 from conformance.data import Array
 from conformance.frozen import FrozenMap
 from conformance.layers import LAYERS
+from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING
 from conformance.stage import Stage
 from conformance.tolerance import distance, ulp
@@ -424,18 +425,26 @@ def _activity_scale(context: Context) -> Replay | None:
 
 def _uneven_otherwise(context: Context) -> Replay | None:
     """A mean of means that the shares alone do not show, for only some of the losses are means."""
-    case, rows = context.case, context.rows(context.difference.step or 0)
-    if case is None or context.vanishes is None or len(set(rows)) < 2:
+    rows = context.rows(context.difference.step or 0)
+    if len(set(rows)) < 2 or context.difference.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
         return None
-    if context.difference.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+    return _vanishes_evenly(context)
+
+
+def _vanishes_evenly(context: Context) -> Replay | None:
+    case, replicas = context.case, context.suspect.replicas
+    if case is None or context.vanishes is None or replicas < 2:
         return None
-    replicas = context.suspect.replicas
+    rows = [context.rows(step) for step in range(context.suspect.steps)]
+    uneven = next((counts for counts in rows if len(set(counts)) > 1), None)
+    if uneven is None:
+        return None
     size = -(-case.data.batch_size // replicas) * replicas
     even = msgspec.structs.replace(case.data, batch_size=size, rows=size * case.steps_per_epoch)
     if not context.vanishes(msgspec.structs.replace(case, data=even)):
         return None
-    told = f"the replicas hold {' and '.join(map(str, rows))} rows, and the difference vanishes when batches split evenly"
-    return Replay(False, (told,))
+    held = " and ".join(map(str, uneven))
+    return Replay(False, (f"replicas hold {held} rows, and the difference vanishes when every batch splits evenly",))
 
 
 def _skipped(context: Context) -> Replay | None:
@@ -466,8 +475,73 @@ def _statistics_and_stream(context: Context) -> Replay | None:
     def both(layer: str, config: FrozenMap) -> FrozenMap:
         return _silenced(layer, _synchronized(layer, config))
 
-    replay = _on_replicas(context, both, "with both synchronized statistics and silenced random layers")
+    return _on_replicas(context, both, "with both synchronized statistics and silenced random layers")
+
+
+def _statistics_then_stream(context: Context) -> Replay | None:
+    replay = _statistics_and_stream(context)
+    return replay if replay and replay.feature == "BatchNormalization" else None
+
+
+def _stream_then_statistics(context: Context) -> Replay | None:
+    replay = _statistics_and_stream(context)
     return replay if replay and replay.feature != "BatchNormalization" else None
+
+
+def _weighted_scalar(context: Context) -> Replay | None:
+    case = context.case
+    if case is None or context.vanishes is None or case.data.sample_weight is None or context.suspect.replicas < 2:
+        return None
+    scalars = [loss.name for loss in case.losses if LOSSES[loss.name].returns == "scalar"]
+    if not scalars or context.difference.stage not in (Stage.LOSS, Stage.LOCAL_GRADIENT):
+        return None
+    plain = msgspec.structs.replace(case, data=msgspec.structs.replace(case.data, sample_weight=None))
+    # Without the weights the scalar is not divided by the replicas either: that is another finding, so both go.
+    losses = tuple(
+        msgspec.structs.replace(loss, name="mean_squared_error") if loss.name in scalars else loss
+        for loss in case.losses
+    )
+    if not context.vanishes(msgspec.structs.replace(plain, losses=losses)):
+        return None
+    return Replay(False, ("the difference vanishes without sample weights and with a loss of one value a row",))
+
+
+def _reported_by_replicas(context: Context) -> Replay | None:
+    """Whether every reported loss is the mean over the replicas of each one's running mean, weighted by its rows."""
+    found, suspect = context.difference, context.suspect
+    if found.stage is not Stage.LOGS or found.name != "loss" or suspect.replicas < 2:
+        return None
+    epochs = 1 + max((epoch for epoch, _ in suspect.epoch_logs), default=0)
+    steps = suspect.steps // epochs
+    if not steps:
+        return None
+    shares = [suspect.values.get((step, Stage.LOSS, "loss")) for step in range(suspect.steps)]
+    rows = [context.rows(step) for step in range(suspect.steps)]
+    if any(share is None or not count for share, count in zip(shares, rows, strict=True)):
+        return None
+    losses = suspect.replicas * np.array([[float(value) for value in share or ()] for share in shares])
+    counts = np.array(rows, dtype=np.float64)
+    checked = 0
+    for (step, name), value in suspect.logs.items():
+        part = slice(step - step % steps, step + 1)
+        held = counts[part].sum(axis=0)
+        own = np.divide((losses[part] * counts[part]).sum(axis=0), held, where=held > 0, out=np.zeros_like(held))
+        if name == "loss" and abs(float(own.mean()) - value) > 1e-5 * max(abs(value), 1e-6):
+            return None
+        checked += name == "loss"
+    for (epoch, name), value in suspect.epoch_logs.items():
+        part = slice(epoch * steps, (epoch + 1) * steps)
+        whole = float((losses[part] * counts[part]).sum() / counts[part].sum())
+        if name == "loss" and abs(whole - value) > 1e-5 * max(abs(value), 1e-6):
+            return None
+        checked += name == "loss"
+    return Replay(True, (f"reproduces {checked} of {checked} reports of the loss",)) if checked else None
+
+
+def _reported_unevenly(context: Context) -> Replay | None:
+    if context.difference.stage is not Stage.LOGS or context.suspect.replicas < 2 or context.axis == "trainer":
+        return None
+    return _vanishes_evenly(context)
 
 
 def _raises(context: Context) -> Replay | None:
@@ -558,6 +632,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
         _scaled_twice,
     ),
     Deviation(
+        "replica_local_normalization",
+        Stage.LOSS,
+        "A loss that is a scalar already is multiplied with every row's weight, so each replica trains on its mean loss"
+        " times its mean weight, and the mean of such products is not the product of the global means.",
+        "Return one value a row from the loss, so that each is weighted by itself: drop the outer tf.reduce_mean, or"
+        " give it axis=-1.",
+        _weighted_scalar,
+    ),
+    Deviation(
         "loss_summed_not_averaged",
         Stage.LOSS,
         "The loss is the sum over the rows of the batch, not their mean.",
@@ -610,7 +693,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Each replica draws random numbers of its own for its rows; BatchNormalization's local statistics come on"
         " top.",
         "Expect equality in distribution only; use BatchNormalization(synchronized=True) for the rest.",
-        _statistics_and_stream,
+        _stream_then_statistics,
+    ),
+    Deviation(
+        "replica_local_statistics",
+        Stage.OUTPUTS,
+        "BatchNormalization normalizes each replica's rows by that replica's own mean and variance; each replica draws"
+        " random numbers of its own on top.",
+        "Use keras.layers.BatchNormalization(synchronized=True), and expect equality in distribution only.",
+        _statistics_then_stream,
     ),
     Deviation(
         "frozen_weights_updated",
@@ -618,6 +709,22 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "A weight that is not trainable is changed by the training.",
         "Take gradients for model.trainable_variables, and set layer.trainable before compiling.",
         _frozen_updated,
+    ),
+    Deviation(
+        "replica_reported_loss",
+        Stage.LOGS,
+        "The reported loss is put together from the replicas' own losses: during an epoch as the plain mean of their"
+        " running means, at its end weighted by rows, and neither is the loss of the global batch where a loss is a sum"
+        " or a batch splits unevenly.",
+        "Make batches split evenly, use a mean instead of a sum, or evaluate on one device.",
+        _reported_by_replicas,
+    ),
+    Deviation(
+        "replica_reported_loss",
+        Stage.LOGS,
+        "What is reported during an epoch is the plain mean of what the replicas report, whatever rows they hold.",
+        "Read the epoch's values rather than the steps', or make batches split evenly.",
+        _reported_unevenly,
     ),
     Deviation(
         "epoch_loss_unweighted",

@@ -60,6 +60,10 @@ class Plan:
         return max(placement.replicas for placement in self.placements)
 
 
+CLEAR = 100.0
+"""A difference so many times what is allowed is no matter of how well the allowance was measured."""
+
+
 class Judge:
     """Judges one training. An arm is prepared when it is first asked for.
 
@@ -82,6 +86,7 @@ class Judge:
     ) -> None:
         self.subject, self.plan, self.case, self.trial = subject, plan, case, trial
         self._quick = quick
+        self._vanished: dict[tuple[int, Case], bool] = {}
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
         self._unsupported: dict[Arm, str] = {}
@@ -136,7 +141,9 @@ class Judge:
         comparison = compare(first, second, self.allowance)
         if self._quick or comparison.first is None or second.error is not None or first.error is not None:
             return comparison
-        # Believed only after the allowance was measured thoroughly.
+        if comparison.first.magnitude > CLEAR * comparison.first.allowed:
+            return comparison
+        # Near the allowance a difference is believed only after that was measured thoroughly.
         self.allowance.measure(FIRST + MORE)
         return compare(first, second, self.allowance)
 
@@ -256,9 +263,15 @@ class Judge:
 
     def _vanishes(self, found: Found, case: Case) -> bool:
         """Whether the two arms, given another case, agree at least up to where they differed."""
+        known = self._vanished.get((id(found), case))
+        if known is None:
+            known = self._vanished[id(found), case] = self._vanishes_in(found, case)
+        return known
+
+    def _vanishes_in(self, found: Found, case: Case) -> bool:
         arms = (found.suspect, found.reference)
         plan = Plan((found.suspect.trainer,), tuple(arm.placement for arm in arms[::-1]), self.plan.executions)
-        other = Judge(training(case, self.trial), plan, case, self.trial, quick=self._quick)
+        other = Judge(training(case, self.trial), plan, case, self.trial, quick=True)
         comparison = other.compare(*arms)
         if comparison is None:
             return False

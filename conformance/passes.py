@@ -7,6 +7,7 @@ still shows the finding. A proposal that is no valid case is not made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,8 @@ def use_one_small_input(case: Case) -> Proposals:
     if len(case.model.inputs) != 1 or case.model.inputs[0].below is not None:
         return
     for shape in ((1,), (2,), (3,)):
+        if math.prod(shape) >= math.prod(case.model.inputs[0].shape):
+            return
         given = msgspec.structs.replace(case.model.inputs[0], shape=shape)
         nodes = tuple(node for node in case.model.nodes if node.layer != "Flatten")
         first = nodes[0].inputs[0] if nodes else ""
@@ -244,20 +247,18 @@ def simplified(case: Case, shows: Callable[[Case], bool]) -> Case:
         case: a case that shows the finding.
         shows: whether a case still shows it; when time is up it answers no to what it has not seen.
     """
-    before = None
+    before: Case | None = None
+    # A case that was left behind is not gone back to, so the passes come to an end whatever they propose.
+    left: set[Case] = {case}
     while case != before:
         before = case
         for simplify in PASSES:
-            case = _applied(simplify, case, shows)
-    return case
-
-
-def _applied(simplify: Callable[[Case], Proposals], case: Case, shows: Callable[[Case], bool]) -> Case:
-    """One pass for as long as it finds something; a proposal once refused is not asked about again by `shows`."""
-    found: Case | None = case
-    while found is not None:
-        case = found
-        found = next((proposal for proposal in _valid(simplify, case) if shows(proposal)), None)
+            found: Case | None = case
+            while found is not None:
+                case = found
+                left.add(case)
+                fresh = (proposal for proposal in _valid(simplify, case) if proposal not in left)
+                found = next((proposal for proposal in fresh if shows(proposal)), None)
     return case
 
 

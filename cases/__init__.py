@@ -1,0 +1,81 @@
+"""The corpus: cases whose judgement is known, replayed by every run.
+
+A case is one file, `<name>.case.json`, and `index.json` says of each what is known: what is wrong and why, and what
+was seen on which versions. The cases are as small as they get and were read by hand, so each can be taken for a
+definition of what it shows; the numbers of a case are its own, no other case relies on them.
+
+Example:
+    >>> from conformance import cases
+    >>> cases.load("clipnorm").optimizer.config["clipnorm"]
+    0.125
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+if __name__ == "cases":
+    raise ImportError("'cases' is a folder of keras-conformance; import it as conformance.cases")
+
+import msgspec
+
+from conformance.case import Case, load_case
+from conformance.errors import UsageError
+
+__all__ = ["Entry", "Recorded", "entries", "load"]
+
+_HERE = Path(__file__).resolve().parent
+
+
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was seen on one pair of versions: the verdict, and the signatures in their order."""
+
+    keras: str
+    tensorflow: str
+    verdict: str
+    signatures: tuple[str, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is known of one case.
+
+    Attributes:
+        name: its name; the case is in `<name>.case.json`.
+        title: what happens, in a line.
+        explanation: which of Keras, the loop and the harness is wrong, and why.
+        placements: the placements it is judged in, the reference first.
+        executions: the executions it is judged in, the reference first.
+        verdicts: what was seen, by versions.
+        cure: what to write or do instead.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    placements: tuple[str, ...]
+    executions: tuple[str, ...]
+    verdicts: tuple[Recorded, ...]
+    cure: str
+
+    def recorded(self, keras: str, tensorflow: str) -> Recorded | None:
+        """What was seen on these versions, or None."""
+        return next((item for item in self.verdicts if (item.keras, item.tensorflow) == (keras, tensorflow)), None)
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Everything in the index, in its order."""
+    return msgspec.json.decode((_HERE / "index.json").read_bytes(), type=tuple[Entry, ...])
+
+
+def load(name: str) -> Case:
+    """The case of that name.
+
+    Raises:
+        UsageError: when the corpus has no such case.
+    """
+    names = [entry.name for entry in entries()]
+    if name not in names:
+        raise UsageError(f"{name!r} is not in the corpus; it holds {', '.join(names)}")
+    return load_case(_HERE / f"{name}.case.json")

@@ -1,0 +1,212 @@
+"""Hunting a planted fault: draw cases until one shows it, then make that one small.
+
+A divergence counts only if the same case, judged with the fault taken out, does not show it: Keras has divergences of
+its own. Two ways lead there. `hunt` judges drawn cases at first sight and applies the passes alone, which is fast;
+`search` is what `conformance run` does, Hypothesis's shrinker and second runs included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from faults import Fault
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from conformance.arm import Placement
+from conformance.build import parts
+from conformance.case import Case, from_json
+from conformance.events import CaseStarted, Event
+from conformance.judge import Plan, judge_case
+from conformance.minimize import Shrinking, confirmed, signatures
+from conformance.search import Search
+from conformance.strategies import cases
+from conformance.verdict import Observation, Verdict
+
+SEED = 20250
+EXAMPLES = 100
+SHRINK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Quarry:
+    """A fault that was found.
+
+    Attributes:
+        drawn: how many cases it took.
+        case: the case it was found in.
+        seen: what was found there.
+        verdict: the verdict, in full, on the smallest case, with the fault's observation first.
+        seconds: how long it took to find and to minimize.
+        attempts: how many smaller cases were tried.
+    """
+
+    drawn: int
+    case: Case
+    seen: Observation
+    verdict: Verdict
+    seconds: tuple[float, float]
+    attempts: int
+
+    @property
+    def smallest(self) -> Case:
+        """The smallest case that shows the fault."""
+        assert self.verdict.case is not None
+        return self.verdict.case
+
+    @property
+    def told(self) -> Observation:
+        """What the smallest case shows."""
+        return self.verdict.observations[0]
+
+
+class Planted:
+    """A fault that is in Keras, and can be left out for a while.
+
+    Attributes:
+        fault: the fault.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Planted:
+        self._stack.enter_context(self.fault.planted())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def absent(self) -> Iterator[None]:
+        """Keras as it is."""
+        self._stack.close()
+        try:
+            yield
+        finally:
+            self._stack.enter_context(self.fault.planted())
+
+
+def plan_of(fault: Fault) -> Plan:
+    """The fewest and cheapest arms that can show a fault: eager steps are not traced."""
+    replicas = () if fault.replicas == 1 else (Placement(fault.replicas, mirrored=True),)
+    return Plan(("fit", "loop"), (Placement(), *replicas), ("eager",))
+
+
+class _EnoughError(BaseException):
+    """Ends the drawing, as no `Exception` does: those Hypothesis takes for a failing example."""
+
+
+@functools.cache
+def drawn(replicas: int = 1, count: int = EXAMPLES) -> tuple[Case, ...]:
+    """The first cases that the default strategy draws, each once, the same ones on every call."""
+    found: dict[Case, None] = {}
+
+    @settings(
+        max_examples=10 * count,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @seed(SEED)
+    @given(cases(replicas=replicas))
+    def draw(case: Case) -> None:
+        found[case] = None
+        if len(found) == count:
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        draw()
+    return tuple(found)
+
+
+def hunt(fault: Fault) -> Quarry | None:
+    """Judge drawn cases at first sight until one shows the fault, and simplify that one; None if none does."""
+    plan, started = plan_of(fault), time.monotonic()
+    with Planted(fault) as planted:
+        for index, case in enumerate(drawn(plan.replicas)):
+            seen = _own(case, plan, planted)
+            if seen is None:
+                continue
+            found = time.monotonic()
+            shrinking = Shrinking(case, seen, plan, SHRINK_SECONDS)
+            verdict = confirmed(shrinking, shrinking.simplified(case), plan)
+            seconds = (found - started, time.monotonic() - found)
+            return Quarry(index + 1, case, seen, verdict, seconds, shrinking.attempts)
+    return None
+
+
+def _own(case: Case, plan: Plan, planted: Planted) -> Observation | None:
+    """What the case shows only with the fault."""
+    observations = judge_case(case, plan, quick=True).observations
+    if not observations:
+        return None
+    with planted.absent():
+        without = signatures(judge_case(case, plan, quick=True))
+    return next((item for item in observations if item.signature not in without), None)
+
+
+class _FoundError(Exception):
+    """Ends a search with its first finding."""
+
+
+def search(fault: Fault) -> Quarry | None:
+    """Find the fault as `conformance run` finds one; None if it does not."""
+    plan, began = plan_of(fault), time.monotonic()
+    started: list[Case] = []
+    quarry: list[Quarry] = []
+    claimed: list[float] = []
+    with Planted(fault) as planted:
+
+        def emit(event: Event) -> None:
+            if isinstance(event, CaseStarted):
+                started.append(from_json(event.case))
+
+        def claim(signature: str) -> bool:
+            with planted.absent():
+                new = signature not in signatures(judge_case(started[-1], plan, quick=True))
+            if new:
+                claimed.append(time.monotonic())
+            return new
+
+        def found(verdict: Verdict, case: Case, attempts: int, seconds: float) -> None:
+            seen = next(
+                item for item in judge_case(case, plan).observations if item.signature == verdict.signature
+            )
+            quarry.append(Quarry(len(started), case, seen, verdict, (claimed[0] - began, seconds), attempts))
+            raise _FoundError
+
+        with contextlib.suppress(_FoundError):
+            Search(
+                plan,
+                worker=0,
+                examples=EXAMPLES,
+                seconds=None,
+                seed=SEED,
+                shrink_seconds=SHRINK_SECONDS,
+                known=frozenset(),
+                claim=claim,
+                emit=emit,
+                found=found,
+            ).run()
+    return quarry[0] if quarry else None
+
+
+SEARCHED = frozenset({"regularization_omitted", "partial_batch_dropped", "optimizer_state_reset"})
+"""The faults that are looked for with `search`; the others with `hunt`."""
+
+
+def way_of(fault: Fault) -> Callable[[Fault], Quarry | None]:
+    """How a fault is looked for."""
+    return search if fault.name in SEARCHED else hunt
+
+
+def layers_with_weights(case: Case) -> int:
+    """How many layers of a case's model have weights."""
+    return sum(bool(layer.weights) for layer in parts(case).model().layers)
