@@ -131,7 +131,7 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     return verdict
 
 
-def _plan(train_step: Any, replicas: Sequence[int], executions: Sequence[str]) -> Plan:
+def _plan(train_step: Any, replicas: Sequence[Any], executions: Sequence[str]) -> Plan:
     counts = list(replicas)
     if not counts or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in counts):
         raise UsageError(f"replicas={replicas!r} should be whole numbers of at least 1, as in (1, 2)")
@@ -142,7 +142,7 @@ def _plan(train_step: Any, replicas: Sequence[int], executions: Sequence[str]) -
     return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))
 
 
-def _check_counts(batch_size: int, epochs: int) -> None:
+def _check_counts(batch_size: Any, epochs: Any) -> None:
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{name}={value!r} should be a whole number of at least 1")

@@ -28,9 +28,7 @@ def share(job: Job, workers: int) -> list[Job]:
         if examples == 0 or (job.paths and not paths):
             continue
         jobs.append(
-            msgspec.structs.replace(
-                job, worker=number, examples=examples, paths=paths, seed=job.seed * 1_000 + number
-            )
+            msgspec.structs.replace(job, worker=number, examples=examples, paths=paths, seed=job.seed * 1_000 + number)
         )
     return jobs
 

@@ -326,5 +326,3 @@ def _consume(events: Iterable[Event], as_json: bool, *, show_report: bool = True
 def _print_json(event: Event) -> None:
     if isinstance(event, CaseJudged) and event.verdict is not None:
         click.echo(json.dumps({"path": event.path, **event.verdict}))
-
-

@@ -197,7 +197,7 @@ class _Run:
     def epoch_logs(self) -> Difference | None:
         """The first difference in what was reported after an epoch."""
         names = [{name for _, name in trace.epoch_logs} for trace in (self.suspect, self.reference)]
-        self._skip(*names, "an epoch")
+        self._skip(names[0], names[1], "an epoch")
         first: Difference | None = None
         for when, name in sorted({*self.suspect.epoch_logs, *self.reference.epoch_logs}):
             if name not in names[0] & names[1]:
@@ -240,13 +240,13 @@ def ulps_apart(first: Array, second: Array) -> int | None:
         return None
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return None
-    kind = {2: np.int16, 4: np.int32, 8: np.int64}.get(first.dtype.itemsize)
-    if kind is None:
+    width = first.dtype.itemsize
+    if width not in (2, 4, 8):
         return None
-    lowest = int(np.iinfo(kind).min)
+    lowest = -(2 ** (8 * width - 1))
     places = []
     for array in (first, second):
-        bits = np.ascontiguousarray(array).view(kind).astype(object)
+        bits = np.ascontiguousarray(array).view(f"i{width}").astype(object)
         places.append(np.where(bits < 0, lowest - bits, bits))
     return int(np.max(np.abs(places[0] - places[1])))
 

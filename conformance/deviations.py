@@ -355,7 +355,7 @@ def _step_losses(context: Context, name: str, sizes: Array, steps: int) -> Array
     running = [context.reference.logs.get((step, name)) for step in range(len(sizes))]
     if not running or None in running:
         return None
-    losses = []
+    losses: list[float] = []
     for step, mean in enumerate(running):
         first = step - step % steps
         before = sum(losses[i] * sizes[i] for i in range(first, step))
@@ -363,9 +363,7 @@ def _step_losses(context: Context, name: str, sizes: Array, steps: int) -> Array
     return np.array(losses)
 
 
-def _without(
-    context: Context, change: Callable[[str, FrozenMap], FrozenMap], stage: Stage
-) -> tuple[Case, str] | None:
+def _without(context: Context, change: Callable[[str, FrozenMap], FrozenMap], stage: Stage) -> tuple[Case, str] | None:
     """The case with some layers' configurations changed, and the first such layer's class; None where none is."""
     case = context.case
     if case is None or context.vanishes is None or context.difference.stage is not stage:
@@ -690,8 +688,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "random_stream_differs",
         Stage.OUTPUTS,
-        "Each replica draws random numbers of its own for its rows; BatchNormalization's local statistics come on"
-        " top.",
+        "Each replica draws random numbers of its own for its rows; BatchNormalization's local statistics come on top.",
         "Expect equality in distribution only; use BatchNormalization(synchronized=True) for the rest.",
         _stream_then_statistics,
     ),

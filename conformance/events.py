@@ -138,4 +138,5 @@ def from_line(line: bytes) -> AnyEvent:
     Raises:
         msgspec.DecodeError: when the line is no event.
     """
-    return _decoder.decode(line)
+    event: AnyEvent = _decoder.decode(line)
+    return event

@@ -12,8 +12,8 @@ import msgspec
 
 from conformance.case import Case
 from conformance.environment import environment
-from conformance.events import FindingMade
 from conformance.errors import UnsupportedError
+from conformance.events import FindingMade
 from conformance.finding import NOT_RUN, Finding, slug
 from conformance.reports.folder import write_finding
 from conformance.reports.repro import script

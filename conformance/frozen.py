@@ -45,7 +45,7 @@ class FrozenMap(Mapping[str, Any]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FrozenMap):
             return NotImplemented
-        return _typed(self) == _typed(other)
+        return bool(_typed(self) == _typed(other))
 
     def __repr__(self) -> str:
         return f"FrozenMap({self._items!r})"

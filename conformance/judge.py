@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance.arm import Arm, Placement
 from conformance.case import Case
-from conformance.compare import Comparison, Difference, compare
+from conformance.compare import Comparison, compare
 from conformance.deviations import Context
 from conformance.diagnose import diagnose
 from conformance.errors import UnsupportedError
@@ -304,9 +304,7 @@ def _options(prepared: PreparedArm) -> dict[str, Any]:
     return {key: value for key, value in config.get_config().items() if value}
 
 
-def judge_case(
-    case: Case, plan: Plan, trial: Callable[..., Any] | None = None, *, quick: bool = False
-) -> Verdict:
+def judge_case(case: Case, plan: Plan, trial: Callable[..., Any] | None = None, *, quick: bool = False) -> Verdict:
     """The verdict on a case.
 
     Args:
@@ -359,5 +357,3 @@ def message(found: Found, subject: Training) -> str:
         f"{difference.stage.value}[{when}] {difference.name}{ratio}: off by {difference.magnitude:.4g}{ulps}"
         f" ({allowed}) {where}"
     )
-
-

@@ -100,9 +100,7 @@ def _convolution(name: str, rank: int) -> LayerEntry:
         "activation": _ACTIVATION,
         **_KERNEL,
     }
-    return LayerEntry(
-        name, fields, lambda c, s: _windowed(c, s, "kernel_size", c["filters"]), (rank,), weights=True
-    )
+    return LayerEntry(name, fields, lambda c, s: _windowed(c, s, "kernel_size", c["filters"]), (rank,), weights=True)
 
 
 def _pooling(name: str, rank: int) -> LayerEntry:
@@ -241,9 +239,7 @@ _ENTRIES = (
         lambda c, s: (s[0][0] + 2 * c["padding"], s[0][1]),
         (2,),
     ),
-    LayerEntry(
-        "UpSampling1D", {"size": whole(1, 2, required=True)}, lambda c, s: (s[0][0] * c["size"], s[0][1]), (2,)
-    ),
+    LayerEntry("UpSampling1D", {"size": whole(1, 2, required=True)}, lambda c, s: (s[0][0] * c["size"], s[0][1]), (2,)),
     LayerEntry("RepeatVector", {"n": whole(1, 2, 3, required=True)}, lambda c, s: (c["n"], s[0][0]), (1,)),
     _plain("Activation", (1, 2, 3), fields={"activation": choice("relu", "tanh", "sigmoid", "gelu", required=True)}),
     _plain("LeakyReLU", (1, 2, 3), fields={"negative_slope": real(0.25, low=0.0)}),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from conformance.arm import parse_arm
+from conformance.arm import Placement, parse_arm
 from conformance.case import Case
 from conformance.judge import Plan, judge_case
 from conformance.passes import simplified
@@ -28,7 +28,7 @@ def plan_for(observation: Observation, plan: Plan) -> Plan:
         return Plan((suspect.trainer,), (suspect.placement,), (reference.execution, suspect.execution))
     if axis == "distribution":
         return Plan((suspect.trainer,), (reference.placement, suspect.placement), (suspect.execution,))
-    placements = (suspect.placement,)
+    placements: tuple[Placement, ...] = (suspect.placement,)
     if axis == "both" and plan.placements[0] != suspect.placement:
         placements = (plan.placements[0], suspect.placement)
     return Plan((suspect.trainer, reference.trainer), placements, (suspect.execution,))

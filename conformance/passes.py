@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.case import PATTERNS, Case, Input, Loss, Model, Node, shapes
+from conformance.case import PATTERNS, Case, Input, Loss, Model, Node
 from conformance.errors import CaseError
 from conformance.frozen import FrozenMap
 from conformance.layers import LAYERS
@@ -175,40 +175,29 @@ def feed_plainly(case: Case) -> Proposals:
 
 def plain_layers(case: Case) -> Proposals:
     """Layers without the options they can do without: all of them, one layer's, one option."""
-    yield from _with(case, model=_configured(case.model, lambda node: _bare(node)))
-    for chosen in case.model.nodes:
-        if chosen.layer is None:
+    yield from _with(case, model=_configured(case.model, _bare))
+    for node in case.model.nodes:
+        if node.layer is None:
             continue
-        yield from _with(
-            case, model=_configured(case.model, lambda node, name=chosen.name: _bare(node) if node.name == name else node)
-        )
-        for option in chosen.config:
-            yield from _with(
-                case,
-                model=_configured(
-                    case.model,
-                    lambda node, name=chosen.name, option=option: msgspec.structs.replace(
-                        node, config=node.config.without(option)
-                    )
-                    if node.name == name
-                    else node,
-                ),
-            )
+        fewer = (msgspec.structs.replace(node, config=node.config.without(option)) for option in node.config)
+        for plainer in (_bare(node), *fewer):
+            yield from _with(case, model=_swapped(case.model, plainer))
 
 
 def narrow(case: Case) -> Proposals:
     """One unit, one filter."""
     least = {name: LOSSES[loss.name].least_units for name, loss in zip(case.model.outputs, case.losses, strict=True)}
-    known = shapes(case.model)
-    for chosen in case.model.nodes:
+    for node in case.model.nodes:
+        smallest = least.get(node.name, 1)
         for option in ("units", "filters", "output_dim"):
-            if chosen.config.get(option, 1) <= least.get(chosen.name, 1) or chosen.name not in known:
-                continue
-            smaller = msgspec.structs.replace(chosen, config=chosen.config.set(**{option: least.get(chosen.name, 1)}))
-            yield from _with(
-                case,
-                model=_configured(case.model, lambda node, new=smaller: new if node.name == new.name else node),
-            )
+            if node.config.get(option, 1) > smallest:
+                narrower = msgspec.structs.replace(node, config=node.config.set(**{option: smallest}))
+                yield from _with(case, model=_swapped(case.model, narrower))
+
+
+def _swapped(model: Model, new: Node) -> Model:
+    """The model with the node of that name replaced."""
+    return _configured(model, lambda node: new if node.name == new.name else node)
 
 
 def _bare(node: Node) -> Node:

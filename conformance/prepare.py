@@ -28,7 +28,6 @@ from conformance.trace import Trace
 from conformance.trainers import TRAINERS
 from conformance.training import Logbook, Setup, Training
 
-
 # What the recorder does by itself, beside passing calls on to the training.
 _TAPS = frozenset({"_write", "_write_rows", "_mark", "_end_step", "_allocate", "_local_gradients", "_gradient", "read"})
 

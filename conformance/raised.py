@@ -7,8 +7,8 @@ the frameworks the line somebody wrote.
 
 from __future__ import annotations
 
+import linecache
 import re
-import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,7 +61,7 @@ def describe(error: BaseException) -> Raised:
         if module.startswith(("tensorflow.python.ops.", "keras.src.ops.")):
             operation = name.removesuffix("_v2")
         if not module.startswith(("tensorflow.", "keras.", "conformance.")) and _is_users(frame.f_code.co_filename):
-            source = traceback.linecache.getline(frame.f_code.co_filename, number).strip()
+            source = linecache.getline(frame.f_code.co_filename, number).strip()
             line = f"{frame.f_code.co_filename}:{number}: {source}"
     return Raised(type(error).__name__, _shortened(str(error)), layer, operation, shapes, line)
 

@@ -142,9 +142,7 @@ class Search:
         return verdict
 
 
-def judged(
-    index: int, verdict: Verdict, seconds: float, known: frozenset[str], path: str | None = None
-) -> CaseJudged:
+def judged(index: int, verdict: Verdict, seconds: float, known: frozenset[str], path: str | None = None) -> CaseJudged:
     """The event for a verdict; one whose divergences are all known is `known`."""
     found = signatures(verdict)
     outcome = verdict.verdict
@@ -163,5 +161,3 @@ def judged(
         path=path,
         verdict=data,
     )
-
-

@@ -36,9 +36,7 @@ class Found:
     wrong: Arm | None = None
 
 
-def square(
-    trainers: tuple[str, str], placements: Sequence[Placement], execution: str, compare: Compare
-) -> list[Found]:
+def square(trainers: tuple[str, str], placements: Sequence[Placement], execution: str, compare: Compare) -> list[Found]:
     """The differences of two trainers over placements, one an axis at most for each placement.
 
     Args:

@@ -29,6 +29,9 @@ HANG_SECONDS = 300.0
 STARTS = 3
 """How often a job is started again after its worker died, before it is given up."""
 
+WORKER = (sys.executable, "-m", "conformance.worker")
+"""The command of a worker: it takes a `Job` on standard input and tells events on standard output."""
+
 
 @dataclass
 class _Worker:
@@ -40,29 +43,32 @@ class _Worker:
     starts: int = 1
 
 
-def supervise(jobs: Sequence[Job], report: Path) -> Iterator[Event]:
+def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER) -> Iterator[Event]:
     """Run jobs side by side, one process each, and yield their events as they come.
 
     Args:
         jobs: the jobs.
         report: where the case of a worker that died is kept, under `crashes`.
+        command: starts a worker.
 
     Raises:
         UsageError: when a worker refuses its job.
     """
     events: queue.Queue[tuple[int, AnyEvent | None]] = queue.Queue()
-    workers = {job.worker: _Worker(job, _start(job, events)) for job in jobs}
+    workers = {job.worker: _Worker(job, _start(job, events, command)) for job in jobs}
     try:
         while workers:
+            # Looked at also while others talk: one that hangs is not to be covered up by them.
+            _end_hung(workers)
             try:
                 number, event = events.get(timeout=1.0)
             except queue.Empty:
-                _end_hung(workers)
                 continue
             worker = workers.get(number)
             if worker is None:
                 continue
-            worker.heard = time.monotonic()
+            if event is not None:
+                worker.heard = time.monotonic()
             if isinstance(event, Refused):
                 raise UsageError(event.message)
             if isinstance(event, CaseStarted):
@@ -78,20 +84,22 @@ def supervise(jobs: Sequence[Job], report: Path) -> Iterator[Event]:
                 yield _died(worker, code, report)
                 again = _again(worker)
                 if again is not None and worker.starts < STARTS:
-                    workers[number] = _Worker(again, _start(again, events), starts=worker.starts + 1)
+                    workers[number] = _Worker(again, _start(again, events, command), starts=worker.starts + 1)
     finally:
         for worker in workers.values():
             worker.process.kill()
             worker.process.wait()
 
 
-def _start(job: Job, events: queue.Queue[tuple[int, AnyEvent | None]]) -> subprocess.Popen[bytes]:
+def _start(
+    job: Job, events: queue.Queue[tuple[int, AnyEvent | None]], command: Sequence[str]
+) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
     report = Path(job.report)
     report.mkdir(parents=True, exist_ok=True)
     with (report / f"worker-{job.worker}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.worker"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -99,16 +107,15 @@ def _start(job: Job, events: queue.Queue[tuple[int, AnyEvent | None]]) -> subpro
             # Ctrl-C is the supervisor's to handle: it keeps what was found and ends the workers itself.
             start_new_session=True,
         )
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write(msgspec.json.encode(job))
     process.stdin.close()
     threading.Thread(target=_listen, args=(job.worker, process, events), daemon=True).start()
     return process
 
 
-def _listen(
-    number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, AnyEvent | None]]
-) -> None:
+def _listen(number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, AnyEvent | None]]) -> None:
     assert process.stdout
     for line in process.stdout:
         try:

@@ -85,6 +85,8 @@ def _machine(show: Plan) -> list[str]:
     lines = ["sys.excepthook = lambda *e: (sys.__excepthook__(*e), sys.stdout.flush(), os._exit(2))"]
     if allowed(show) == 0:
         lines += [f"tf.config.threading.set_{kind}_op_parallelism_threads(1)" for kind in ("intra", "inter")]
+        # Folding rounds two graphs of one arithmetic differently; see `conformance.devices.unfolded`.
+        lines.append('tf.config.optimizer.set_experimental_options({"constant_folding": False})')
     if show.mirrored:
         parts = f"[tf.config.LogicalDeviceConfiguration()] * {show.replicas}"
         lines.append('cpu = tf.config.list_physical_devices("CPU")[0]')

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from conformance.trainers import fit, loop, on_batch, trial
 from conformance.training import Run, Setup
 
-
 Prepare = Callable[[Setup], Run]
 """Compiles and watches an arm's objects and gives the function that trains."""
 

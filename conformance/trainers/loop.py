@@ -105,7 +105,7 @@ def prepare(setup: Setup) -> Run:
         with setup.scope():
             setup.optimizer.build(setup.model.trainable_variables)
     parts: list[Any] = []
-    loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, lambda values: parts.extend(values))
+    loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, parts.extend)
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
         parts.clear()
@@ -166,7 +166,9 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
             if setup.strategy.num_replicas_in_sync > 1:
                 dataset = setup.strategy.experimental_distribute_dataset(dataset)
             if not compiled:
-                compiled[0] = _compiled(global_step, setup.execution, dataset.element_spec, autograph=bool(training.trial))
+                compiled[0] = _compiled(
+                    global_step, setup.execution, dataset.element_spec, autograph=bool(training.trial)
+                )
             for _, metric in reported:
                 metric.reset_state()
             for index, batch in enumerate(dataset):
@@ -215,7 +217,5 @@ def _pairs(setup: Setup, y: Any, outputs: Any) -> list[tuple[Any, Any]]:
     targets, predictions = tf.nest.flatten(y), tf.nest.flatten(outputs)
     metrics = setup.metrics or [[]] * len(predictions)
     return [
-        (target, output)
-        for target, output, given in zip(targets, predictions, metrics, strict=True)
-        for _ in given
+        (target, output) for target, output, given in zip(targets, predictions, metrics, strict=True) for _ in given
     ]
