@@ -6,11 +6,13 @@ nothing but what was not yet found.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from conformance.errors import UsageError
 from conformance.events import CaseJudged, Event, FindingMade, RunEnded, RunStarted, to_line
 from conformance.job import Job
 from conformance.reports.markdown import summary
@@ -47,6 +49,7 @@ def run(job: Job, workers: int) -> Iterator[Event]:
         UsageError: when a worker refuses the job.
     """
     report = Path(job.report)
+    made = not report.exists()
     report.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outcomes: Counter[str] = Counter()
@@ -78,6 +81,11 @@ def run(job: Job, workers: int) -> Iterator[Event]:
                 yield note(event)
         except KeyboardInterrupt:
             interrupted = True
+        except UsageError:
+            # Nothing was run: no half of a report is left.
+            if made:
+                shutil.rmtree(report, ignore_errors=True)
+            raise
         findings = len({event.signature for event in kept if isinstance(event, FindingMade)})
         ended = RunEnded(
             outcomes=dict(outcomes),

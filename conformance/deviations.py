@@ -28,6 +28,9 @@ from conformance.stage import Stage
 from conformance.tolerance import distance, ulp
 from conformance.trace import Trace
 
+ROUNDING_ULPS = 8
+"""A report so few units in the last place apart is the same mean, added up another way."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -328,7 +331,7 @@ def _reported_loss(context: Context, mean: Callable[[Array, Array], float]) -> R
     sizes = np.array(_sizes(suspect), dtype=np.float64)
     steps = len(sizes) // epochs
     losses = _step_losses(context, found.name, sizes, steps)
-    if losses is None or not steps:
+    if losses is None or not steps or _is_rounding(found):
         return None
     reported = {(step, True): value for (step, name), value in suspect.logs.items() if name == found.name}
     reported |= {
@@ -343,6 +346,18 @@ def _reported_loss(context: Context, mean: Callable[[Array, Array], float]) -> R
             return None
     feature = "" if found.name == "loss" else "output_loss"
     return Replay(True, (f"reproduces {len(reported)} of {len(reported)} reports of {found.name}",), feature)
+
+
+def _is_rounding(found: Difference) -> bool:
+    return found.ulps is not None and found.ulps <= ROUNDING_ULPS
+
+
+def _rounded(context: Context) -> Replay | None:
+    found = context.difference
+    if found.stage is not Stage.LOGS or not _is_rounding(found):
+        return None
+    feature = "output_loss" if found.name.endswith("_loss") else ""
+    return Replay(True, (f"{found.ulps} units in the last place, in what is reported alone",), feature)
 
 
 def _step_losses(context: Context, name: str, sizes: Array, steps: int) -> Array | None:
@@ -459,6 +474,20 @@ def _skipped(context: Context) -> Replay | None:
             if endless[:first] + endless[first + count : len(seen) + count] == seen:
                 return Replay(True, (f"trains on the batches in order, but for {count} left out before step {first}",))
     return None
+
+
+def _crosses_epochs(context: Context) -> Replay | None:
+    if context.difference.stage is not Stage.BATCH:
+        return None
+    wanted, seen = _batches(context.reference), _batches(context.suspect)
+    epochs = 1 + max((epoch for epoch, _ in context.suspect.epoch_logs), default=0)
+    if not wanted or len(wanted) % epochs:
+        return None
+    endless = wanted[: len(wanted) // epochs] * (len(seen) // len(wanted) + 2) * epochs
+    if len(seen) <= len(wanted) or seen != endless[: len(seen)]:
+        return None
+    extra = f"{len(seen) - len(wanted)} or more" if context.suspect.steps > len(seen) else len(seen) - len(wanted)
+    return Replay(True, (f"the batches in order, {extra} beyond the {len(wanted)} of {epochs} epoch(s)",))
 
 
 def _local_statistics(context: Context) -> Replay | None:
@@ -578,6 +607,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "The same rows are trained on in another order.",
         "Pass shuffle=False to fit, or shuffle both with one seed and reshuffle_each_iteration=False.",
         _order_differs,
+    ),
+    Deviation(
+        "batches_cross_epochs",
+        Stage.BATCH,
+        "An epoch goes on past its last step: fit runs steps_per_execution steps at a time, also where steps_per_epoch"
+        " is no multiple of them, and takes what is missing from the batches of the next epoch.",
+        "Make steps_per_epoch a multiple of steps_per_execution.",
+        _crosses_epochs,
     ),
     Deviation(
         "batch_skipped",
@@ -706,6 +743,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "A weight that is not trainable is changed by the training.",
         "Take gradients for model.trainable_variables, and set layer.trainable before compiling.",
         _frozen_updated,
+    ),
+    Deviation(
+        "numeric_precision",
+        Stage.LOGS,
+        "The same number is reported but for its last places: fit averages an output's losses without weights in a"
+        " graph, where a mean weighted with equal numbers of rows rounds otherwise. Training itself is the same.",
+        "Compare what is reported with a tolerance of a few units in the last place.",
+        _rounded,
     ),
     Deviation(
         "replica_reported_loss",

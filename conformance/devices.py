@@ -16,12 +16,16 @@ from typing import Any
 from conformance.arm import Placement
 from conformance.errors import DeviceError, UnsupportedError
 
+AT_LEAST = 4
+"""Logical devices made where any are: a process cannot make more once TensorFlow has started."""
+
 
 def set_up(replicas: int, *, one_thread: bool = False) -> None:
     """Make sure that `replicas` devices of one kind exist.
 
     Args:
-        replicas: how many devices are needed; 1 needs nothing.
+        replicas: how many devices are needed. A few more are made, for there is no second chance in a process and the
+            next training may want them; unused ones cost nothing.
         one_thread: keep TensorFlow's thread pools at one thread each. Meant for processes of our own, never for a
             user's.
 
@@ -34,15 +38,17 @@ def set_up(replicas: int, *, one_thread: bool = False) -> None:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-    if replicas == 1 or len(tf.config.list_physical_devices("GPU")) >= replicas:
+    if len(tf.config.list_physical_devices("GPU")) >= max(replicas, 2):
         return
     (cpu, *_) = tf.config.list_physical_devices("CPU")
     with contextlib.suppress(RuntimeError):
         # Raised when the runtime has started; whether that matters depends on how many devices it started with.
         configured = tf.config.get_logical_device_configuration(cpu) or ()
         if len(configured) < replicas:
-            parts = [tf.config.LogicalDeviceConfiguration()] * replicas
+            parts = [tf.config.LogicalDeviceConfiguration()] * max(replicas, AT_LEAST)
             tf.config.set_logical_device_configuration(cpu, parts)
+        return
+    if replicas == 1:
         return
     if len(tf.config.list_logical_devices("CPU")) < replicas:
         raise DeviceError(
@@ -99,20 +105,24 @@ def _switch(config: Any, on: bool) -> None:
     (config.enable_op_determinism if on else config.disable_op_determinism)()
 
 
+REWRITES = ("arithmetic_optimization", "constant_folding", "remapping")
+"""Grappler's passes that replace arithmetic by other arithmetic; the structural ones stay on."""
+
+
 @contextlib.contextmanager
 def unfolded() -> Iterator[None]:
-    """Run graphs with the arithmetic they were written with: Grappler's constant folding off, and put back after.
+    """Run graphs with the arithmetic they were written with: Grappler's `REWRITES` off, and put back after.
 
-    Folding moves constant factors past one another, (x / n) * c to x * (c / n), where it knows n, and it knows n only
-    where the batch's shape is static. So two graphs of one arithmetic, one traced from arrays and one from a dataset,
-    round differently by some ulp: of 30 drawn cases 3 did, none with folding off (measured, TensorFlow 2.21). Neither
-    side is wrong then, and a tolerance that forgave it would forgive real faults.
+    These passes move constant factors past one another, (x / n) * c to x * (c / n), and fuse operations, where they know
+    the shapes, and whether they know them depends on how the data is fed. So two graphs of one arithmetic, one traced
+    from arrays and one from a dataset, round differently by some ulp: of 30 drawn cases 3 did, none with the passes off
+    (measured, TensorFlow 2.21). Neither side is wrong then, and a tolerance that forgave it would forgive real faults.
     """
     import tensorflow as tf
 
-    was = tf.config.optimizer.get_experimental_options().get("constant_folding", True)
-    tf.config.optimizer.set_experimental_options({"constant_folding": False})
+    was = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITES, False))
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"constant_folding": was})
+        tf.config.optimizer.set_experimental_options({name: was.get(name, True) for name in REWRITES})

@@ -89,7 +89,8 @@ class PreparedArm:
         self._slot_values = [np.array(v) for v in shadow.variables]
         self.recorder = Recorder(
             strategy=self.strategy,
-            steps=training.steps,
+            # A training that runs several steps at a time may run past an epoch's end.
+            steps=training.steps + training.epochs * (training.steps_per_execution - 1),
             model=model,
             optimizer=optimizer,
             slots=slots,

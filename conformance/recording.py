@@ -101,6 +101,7 @@ class Recorder:
         self._between: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._counts = {stage: Log(steps, (), tf.int32, self.devices) for stage in Stage}
         self._rows = Log(steps, (), tf.int32, self.devices)
+        self._names = names
         paths = names.setdefault("variables", [v.path for v in model.variables])
         self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])
         self._name = {id(v): path for v, path in zip(model.variables, paths, strict=True)}
@@ -123,7 +124,7 @@ class Recorder:
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
         outputs = getattr(self.model, "outputs", None) or tf.nest.flatten(self.model(sample[0], training=False))
-        self.output_names = output_names(self.model, len(outputs))
+        self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
         for name, tensor in zip(self.output_names, outputs, strict=True):
             self._add(Stage.OUTPUTS, name, (rows, *tensor.shape[1:]), tensor.dtype)
         self._add(Stage.LOSS, "loss", (), tf.float32)
@@ -313,6 +314,13 @@ class Recorder:
         for row in self._cursor.rows:
             row.assign([self._ended])
         self._reached = Stage.STATE
+
+    def log_name(self, name: str) -> str:
+        """The name of something reported, with the output it is of called as in the first arm."""
+        for ours, theirs in zip(output_names(self.model, len(self.output_names)), self.output_names, strict=True):
+            if name.startswith(f"{ours}_"):
+                return theirs + name.removeprefix(ours)
+        return name
 
     # Before and after a run.
 

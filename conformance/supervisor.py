@@ -58,8 +58,9 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
     workers = {job.worker: _Worker(job, _start(job, events, command)) for job in jobs}
     try:
         while workers:
-            # Looked at also while others talk: one that hangs is not to be covered up by them.
-            _end_hung(workers)
+            if events.empty():
+                # All that was said is heard. Not only after a second of silence: others that talk would cover it up.
+                _end_hung(workers)
             try:
                 number, event = events.get(timeout=1.0)
             except queue.Empty:
@@ -98,7 +99,7 @@ def _start(
     report = Path(job.report)
     report.mkdir(parents=True, exist_ok=True)
     with (report / f"worker-{job.worker}.log").open("ab") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, or what a test gives for it
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -117,12 +118,13 @@ def _start(
 
 def _listen(number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, AnyEvent | None]]) -> None:
     assert process.stdout
-    for line in process.stdout:
-        try:
-            events.put((number, from_line(line)))
-        except msgspec.DecodeError:
-            # A line cut short by the death of its writer; the death itself is reported.
-            continue
+    with process.stdout:
+        for line in process.stdout:
+            try:
+                events.put((number, from_line(line)))
+            except msgspec.DecodeError:
+                # A line cut short by the death of its writer; the death itself is reported.
+                continue
     events.put((number, None))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from conformance.devices import REWRITES
 from conformance.reports import repro_case
 from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_compare import main, named, result, start, strategy
@@ -86,7 +87,7 @@ def _machine(show: Plan) -> list[str]:
     if allowed(show) == 0:
         lines += [f"tf.config.threading.set_{kind}_op_parallelism_threads(1)" for kind in ("intra", "inter")]
         # Folding rounds two graphs of one arithmetic differently; see `conformance.devices.unfolded`.
-        lines.append('tf.config.optimizer.set_experimental_options({"constant_folding": False})')
+        lines.append(f"tf.config.optimizer.set_experimental_options({dict.fromkeys(REWRITES, False)})".replace("'", '"'))
     if show.mirrored:
         parts = f"[tf.config.LogicalDeviceConfiguration()] * {show.replicas}"
         lines.append('cpu = tf.config.list_physical_devices("CPU")[0]')

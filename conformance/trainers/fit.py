@@ -49,10 +49,13 @@ def prepare(setup: Setup) -> Run:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             recorder.end_step()
             last = min(batch, training.steps_per_epoch - 1)
-            self.logbook.step(self.epoch * training.steps_per_epoch + last, logs or {})
+            self.logbook.step(self.epoch * training.steps_per_epoch + last, self._named(logs))
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.logbook.epoch(epoch, logs or {})
+            self.logbook.epoch(epoch, self._named(logs))
+
+        def _named(self, logs: Any) -> dict[str, Any]:
+            return {recorder.log_name(name): value for name, value in (logs or {}).items()}
 
     def run(data: Arrays, logbook: Logbook) -> None:
         setup.model.fit(

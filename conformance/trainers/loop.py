@@ -12,7 +12,6 @@ from typing import Any
 
 from conformance.data import Arrays, epoch_dataset
 from conformance.errors import UnsupportedError
-from conformance.recording import output_names
 from conformance.training import Logbook, Run, Setup
 
 LossFunction = Callable[[Any, Any, Any], Any]
@@ -131,7 +130,7 @@ def drive(setup: Setup, step: Callable[[Any, Any, Any], Any]) -> Run:
     with setup.scope():
         mean_loss = keras.metrics.Mean(name="loss")
         # As in fit, the losses of the outputs are reported where there are several.
-        names = output_names(setup.model) if len(setup.losses) > 1 else []
+        names = recorder.output_names if len(setup.losses) > 1 else []
         output_losses = [(f"{name}_loss", keras.metrics.Mean(name=f"{name}_loss")) for name in names]
     named = _named_metrics(setup)
 
@@ -202,7 +201,7 @@ def _compiled(step: Callable[[Any], None], execution: str, spec: Any, *, autogra
 
 def _named_metrics(setup: Setup) -> list[tuple[str, Any]]:
     """Every metric with the name `fit` reports it by: prefixed with the output's where there are several."""
-    names = output_names(setup.model)
+    names = setup.recorder.output_names
     alone = len(names) == 1
     return [
         (metric.name if alone else f"{output}_{metric.name}", metric)

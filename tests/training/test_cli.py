@@ -1,0 +1,365 @@
+"""The command line's contract: what it prints, what it leaves behind, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from conformance import cases, cli, findings
+from conformance.arm import parse_placement
+from conformance.case import from_data, from_json, to_data, to_json
+from conformance.events import CaseJudged, CaseStarted, WorkerDied
+from conformance.job import Job
+from conformance.judge import Plan, judge_case
+from conformance.supervisor import supervise
+
+CONFORMS = ("--placements", "single", "--executions", "graph")
+
+
+class Ran:
+    """One call of the console script: its exit code, standard output and standard error."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `conformance ARGUMENTS` in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> Ran:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Ran(int(exit_.value.code or 0), out, err)
+
+    return call
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """A case of the corpus as a file, with parts of its data replaced."""
+    data = json.loads(to_json(cases.load("rows_33_in_16")))
+    for place, value in changes.items():
+        part, *names = data, *place.split("__")
+        for name in names[:-1]:
+            part = part[int(name)] if isinstance(part, list) else part[name]
+        part[names[-1]] = value
+    path.write_text(json.dumps(data))
+    return path
+
+
+BAD_CASES = {
+    "an unknown layer": ({"model__nodes__0__layer": "Dence"}, "'Dence' is not a known layer"),
+    "an unknown field": ({"colour": 1}, "unknown field `colour`"),
+    "a format from the future": ({"format": 99}, "format 99 is from a newer release"),
+    "a negative count": ({"data__rows": -3}, "-3: Expected `int` >= 1 - at `$.data.rows`"),
+    "a count that is none": ({"data__rows": "many"}, '"many": Expected `int`, got `str` - at `$.data.rows`'),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), BAD_CASES.values(), ids=BAD_CASES.keys())
+def test_a_bad_case_is_refused_in_one_line_with_its_path(
+    run: Any, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    path = write(tmp_path / "bad.json", **changes)
+    ran = run("check", path, "--report", "out")
+    assert_refused(ran, f"conformance: {path}: ", told)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "not JSON"), ("", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "Expected `object`, got `array`")],
+    ids=["cut short", "empty", "too deep", "a list"],
+)
+def test_what_is_no_case_at_all_is_refused(run: Any, tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    assert_refused(run("check", path, "--report", "out"), f"conformance: {path}: ", told)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+BAD_ARGUMENTS = {
+    "a missing case file": (("check", "missing.json"), "missing.json does not exist"),
+    "an empty directory": (("check", "."), ". holds no *.case.json and no case.json"),
+    "an unknown placement": (("run", "--placements", "single,tpu:8"), "'tpu:8' is not a placement"),
+    "one replica": (("run", "--placements", "mirrored:1"), "'mirrored:1' does not say how many replicas"),
+    "no placements": (("run", "--placements", ""), "--placements '' names nothing"),
+    "an unknown execution": (("run", "--executions", "jit"), "'jit' is not an execution"),
+    "an unknown trainer": (("run", "--trainers", "fit,lop"), "'lop' is not a trainer"),
+    "a negative number of examples": (("run", "--examples", "-3"), "-3 is not in the range x>=1"),
+    "no examples": (("run", "--examples", "0"), "0 is not in the range x>=1"),
+    "a time that is none": (("run", "--time", "soon"), "--time 'soon' is not a duration"),
+    "a negative time": (("run", "--time", "-3m"), "--time '-3m' is not a duration"),
+    "a missing baseline": (("run", "--baseline", "none.json"), "none.json: No such file"),
+    "strict without a baseline": (("run", "--strict-baseline"), "--strict-baseline needs a --baseline"),
+    "an unknown option": (("run", "--colour"), "No such option"),
+    "an unknown command": (("rin",), "No such command 'rin'"),
+    "a finding that is not there": (("replay", "nowhere"), "nowhere holds no finding"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS.keys())
+def test_bad_arguments_are_refused_in_one_line(
+    run: Any, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    report = ("--report", "out") if arguments[0] in ("run", "check") else ()
+    assert_refused(run(*arguments, *report), "conformance: ", told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "not a baseline"),
+        ('{"findings": [{"signature": 3, "sentence": ""}]}', "not a baseline: Expected `str`, got `int`"),
+        ('{"known": []}', "unknown field `known`"),
+        ('{"format": 99}', "format 99 is from a newer release"),
+    ],
+    ids=["cut short", "of wrong types", "of unknown fields", "from the future"],
+)
+def test_a_malformed_baseline_is_refused(run: Any, tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "known.json"
+    path.write_text(text)
+    assert_refused(run("run", "--baseline", path, "--report", "out"), f"conformance: {path}: ", told)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_report_that_is_a_file_is_refused(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert_refused(run("run", "--report", "out"), "conformance: ", "--report 'out' is a file")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("loop", "told"),
+    [
+        ("loops", "--loop 'loops' is not package.module:function"),
+        ("no_such_module:train_step", "cannot be imported: No module named 'no_such_module'"),
+        ("loops:missing", "cannot be imported: module 'loops' has no attribute 'missing'"),
+        ("broken:train_step", "cannot be imported"),
+        ("loops:batchwise", "batchwise(batch) is not a training step"),
+        ("loops:RATE", "0.5 is not a function"),
+    ],
+)
+def test_a_loop_that_cannot_be_used_is_refused(
+    loop: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conformance.errors import UsageError
+    from conformance.worker import load_loop
+
+    (tmp_path / "loops.py").write_text("RATE = 0.5\ndef batchwise(batch): ...\n")
+    (tmp_path / "broken.py").write_text("def train_step(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("loops", "broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(UsageError) as refused:
+        load_loop(loop)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refused_loop_leaves_no_report(run: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "case.json")
+    ran = run("check", path, "--loop", "no_such_module:train_step", "--report", "out", "--json")
+    assert_refused(ran, "conformance: --loop 'no_such_module:train_step' cannot be imported", "")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def assert_refused(ran: Ran, begins: str, told: str) -> None:
+    assert ran.code == cli.USAGE
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1, ran.err
+    assert ran.err.startswith(begins), ran.err
+    assert told in ran.err, ran.err
+
+
+def test_one_object_a_case_with_the_keys_of_the_contract(run: Any, tmp_path: Path) -> None:
+    """Three cases in one process: one that diverges, one that conforms, one with fewer rows than replicas."""
+    names = ("scalar_loss", "constant_folding", "single_row")
+    paths = [Path(cases.__file__).parent / f"{name}.case.json" for name in names[:2]]
+    paths.append(write(tmp_path / "single_row.case.json", data__rows=1, data__batch_size=1))
+    ran = run("check", *paths, "--json")
+    assert ran.code == cli.NEWS
+    assert ran.err == ""
+    diverging, conforming, unsupported = ran.objects
+    assert [item["path"] for item in ran.objects] == [str(path) for path in paths]
+    for item in ran.objects:
+        contract = {"case", "verdict", "arms", "divergence", "wrong_arm", "cause", "signature", "repro"}
+        assert contract <= item.keys()
+        from_json(json.dumps(item["case"]))
+    assert diverging["verdict"] == "diverges"
+    assert from_data(diverging["case"]) == cases.load("scalar_loss")
+    divergence = diverging["divergence"]
+    assert {"arms", "step", "stage", "variable", "magnitude", "allowed", "ulps"} <= divergence.keys()
+    assert divergence["arms"] == ["fit/mirrored:2/graph", "loop/mirrored:2/graph"]
+    assert (divergence["step"], divergence["stage"], divergence["allowed"]) == (0, "loss", 0.0)
+    assert divergence["ratio"] == pytest.approx(2.0, rel=1e-6)
+    assert diverging["wrong_arm"] == "fit/mirrored:2/graph"
+    assert {"name", "explanation", "advice", "exact"} <= diverging["cause"].keys()
+    assert diverging["cause"]["name"] == "replica_loss_not_scaled"
+    assert diverging["signature"] == "both/loss/replica_loss_not_scaled"
+    assert conforming["verdict"] == "conforms"
+    assert conforming["divergence"] is conforming["cause"] is conforming["signature"] is None
+    assert conforming["compared"] > 0
+    assert {arm["status"] for arm in conforming["arms"]} == {"ran"}
+    assert unsupported["verdict"] == "unsupported"
+    assert unsupported["reason"] == "2 replicas for 1 rows; use at least as many rows as replicas"
+    # Without --report, nothing is written.
+    assert [path.name for path in tmp_path.iterdir()] == ["single_row.case.json"]
+
+
+def test_a_conforming_case_ends_with_zero_and_a_known_one_too(run: Any, tmp_path: Path) -> None:
+    known = {"findings": [{"signature": "both/loss/replica_loss_not_scaled", "sentence": "Keras issue"}]}
+    (tmp_path / "known.json").write_text(json.dumps(known))
+    folder = Path(cases.__file__).parent
+    paths = [folder / f"{name}.case.json" for name in ("constant_folding", "scalar_loss")]
+    ran = run("check", *paths, "--json", "--baseline", "known.json")
+    assert [item["verdict"] for item in ran.objects] == ["conforms", "known"]
+    assert (ran.code, ran.err) == (cli.OK, "")
+
+
+NEVER = """
+def train_step(model, optimizer, loss_fn, x, y):
+    return loss_fn(y, model(x, training=True))
+"""
+
+
+def test_a_loop_that_never_calls_its_optimizer_is_unsupported_and_says_so(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "never.py").write_text(NEVER)
+    path = write(tmp_path / "one.case.json", data__rows=2, data__batch_size=2)
+    ran = run("check", path, "--loop", "never:train_step", "--json", *CONFORMS)
+    (item,) = ran.objects
+    assert item["verdict"] == "unsupported"
+    assert item["reason"].startswith("train_step never called the optimizer it was given")
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finding; its script is run by tests of its own."""
+    folder = tmp_path_factory.mktemp("report")
+    case = cases.load("clipnorm")
+    verdict = judge_case(case, Plan(("fit",), tuple(map(parse_placement, ("single", "mirrored:2")))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(findings, "verify", lambda script: ("reproduced", ""))
+        return Path(findings.write(folder, verdict, case, 0, 0.0).folder)
+
+
+def edited(finding: Path, to: Path, **changes: Any) -> Path:
+    data = json.loads((finding / "finding.json").read_bytes())
+    to.mkdir()
+    (to / "finding.json").write_text(json.dumps({**data, **changes}))
+    return to
+
+
+def test_a_finding_that_is_still_there_is_said_to_be(run: Any, finding: Path) -> None:
+    ran = run("replay", finding)
+    assert (ran.code, ran.err) == (cli.NEWS, "")
+    assert ran.out.startswith("STILL DIVERGES  distribution/gradient/clip_order/clipnorm  gradient[step 0]")
+
+
+def test_a_finding_that_is_gone_is_said_to_be(run: Any, finding: Path, tmp_path: Path) -> None:
+    data = to_data(cases.load("clipnorm"))
+    del data["optimizer"]["config"]["clipnorm"]
+    folder = edited(finding, tmp_path / "fixed", case=data)
+    ran = run("replay", folder, "--json")
+    assert (ran.code, ran.err) == (cli.OK, "")
+    (item,) = ran.objects
+    assert (item["status"], item["verdict"]) == ("FIXED", "conforms")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"format": 99}, "format 99 is from a newer release"),
+        ({"format": "1"}, "format '1' is not that of a finding"),
+        ({"divergence": None}, "holds no divergence"),
+        ({"arms": 3}, "malformed"),
+    ],
+    ids=["newer", "no number", "no divergence", "wrong types"],
+)
+def test_a_folder_that_cannot_be_read_is_refused_before_anything_is_run(
+    run: Any, finding: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    edited(finding, tmp_path / "a_good_one")
+    bad = edited(finding, tmp_path / "bad", **changes)
+    assert_refused(run("replay", tmp_path), f"conformance: {bad / 'finding.json'}: ", told)
+
+
+WORKER = """
+import os, signal, sys, time
+import msgspec
+from conformance.case import load_case, to_json
+from conformance.events import CaseJudged, CaseStarted, to_line
+from conformance.job import Job
+
+job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+for index, path in enumerate(job.paths):
+    name = os.path.basename(path)
+    for event in (CaseStarted(index=index, case=to_json(load_case(path))), None):
+        if event is None and "kills" in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event is None and "exits" in name:
+            os._exit(7)
+        if event is None and "hangs" in name:
+            signal.pause()
+        event = event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path)
+        sys.stdout.buffer.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
+        sys.stdout.buffer.flush()
+"""
+
+
+def supervised(tmp_path: Path, *names: str) -> tuple[list[Any], list[Path]]:
+    """The events of a worker that ends as the names of its cases say; a path for each."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    paths = [write(tmp_path / f"{name}.json", seed=number) for number, name in enumerate(names)]
+    job = Job(report=str(tmp_path / "out"), paths=tuple(map(str, paths)))
+    return list(supervise([job], tmp_path / "out", (sys.executable, str(tmp_path / "worker.py")))), paths
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals on this platform")
+def test_a_case_that_kills_its_worker_is_named_and_kept_and_the_rest_goes_on(tmp_path: Path) -> None:
+    events, paths = supervised(tmp_path, "first", "kills", "second", "exits", "third")
+    judged = [Path(event.path).stem for event in events if isinstance(event, CaseJudged)]
+    assert judged == ["first", "second", "third"]
+    killed, left = [event for event in events if isinstance(event, WorkerDied)]
+    assert killed.reason == "killed by SIGKILL"
+    assert left.reason == f"exit code 7; see {tmp_path / 'out' / 'worker-0.log'}"
+    for died, path in ((killed, paths[1]), (left, paths[3])):
+        kept = Path(died.path)
+        assert kept.parent == tmp_path / "out" / "crashes"
+        assert from_json(kept.read_text()) == from_json(died.case) == from_json(path.read_text())
+    assert killed.path != left.path
+
+
+def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
+    events, _ = supervised(tmp_path, *(f"exits_{number}" for number in range(5)))
+    died = [event for event in events if isinstance(event, WorkerDied)]
+    assert len(died) == 3
+    assert len({event.path for event in died}) == 3
+
+
+def test_a_worker_that_hangs_is_ended_and_its_case_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance.supervisor.HANG_SECONDS", 3.0)
+    events, paths = supervised(tmp_path, "hangs", "last")
+    (died,) = [event for event in events if isinstance(event, WorkerDied)]
+    assert died.reason.startswith("killed by SIGKILL after 3 s of silence")
+    assert from_json(died.case) == from_json(paths[0].read_text())
+    assert [Path(event.path).stem for event in events if isinstance(event, CaseJudged)] == ["last"]
+    assert sum(isinstance(event, CaseStarted) for event in events) == 2
+
+
+def test_a_job_is_data() -> None:
+    job = Job(report="out", paths=("a.json",), seconds=1.5, known=("x/y",))
+    assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job

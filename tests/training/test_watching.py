@@ -1,0 +1,212 @@
+"""Being watched changes nothing, everything is recorded, and what is recorded is what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance import build, devices, prepare
+from conformance.arm import parse_arm
+from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
+from conformance.data import Array, arrays
+from conformance.frozen import FrozenMap
+from conformance.prepare import PreparedArm, release
+from conformance.recording import Recorder
+from conformance.stage import STAGES, Stage
+from conformance.trace import FINAL, Trace
+from conformance.training import training
+
+ARMS = [
+    *(
+        f"{trainer}/{placement}/{execution}"
+        for trainer in ("fit", "loop", "train_on_batch")
+        for placement in ("single", "mirrored:2")
+        for execution in ("graph", "eager")
+    ),
+    *(f"{trainer}/single/xla" for trainer in ("fit", "loop", "train_on_batch")),
+]
+
+
+def chain(*nodes: tuple[str, str, dict[str, Any]], shape: tuple[int, ...]) -> Model:
+    names = ["x", *(name for name, _, _ in nodes)]
+    made = tuple(
+        Node(name=name, layer=layer, config=FrozenMap(config), inputs=(before,))
+        for (name, layer, config), before in zip(nodes, names, strict=False)
+    )
+    return Model(inputs=(Input(name="x", shape=shape),), nodes=made, outputs=(names[-1],))
+
+
+RICH = Case(
+    model=chain(
+        ("conv", "Conv1D", {"filters": 2, "kernel_size": 2, "kernel_regularizer": {"l2": 0.125}}),
+        ("norm", "BatchNormalization", {"momentum": 0.5}),
+        ("flat", "Flatten", {}),
+        ("drop", "Dropout", {"rate": 0.5}),
+        ("dense", "Dense", {"units": 1, "bias_regularizer": {"l1": 0.125}, "activity_regularizer": {"l2": 0.125}}),
+        shape=(4, 2),
+    ),
+    losses=(Loss(name="mean_squared_error"),),
+    optimizer=Optimizer(name="Adam", config=FrozenMap(learning_rate=0.015625, clipnorm=1.0)),
+    data=Data(rows=11, batch_size=4, seed=3),
+    metrics=("mean_absolute_error",),
+    schedule=Schedule(epochs=2),
+    seed=5,
+)
+
+
+class Blind(Recorder):
+    """A recorder that looks at nothing until training has returned."""
+
+    @property
+    def applied(self) -> bool:  # type: ignore[override]
+        return True
+
+    @applied.setter
+    def applied(self, value: bool) -> None:
+        """Loops ask whether the optimizer was called, which nobody sees here."""
+
+    def watch_model(self) -> None: ...
+
+    def watch_optimizer(self) -> None: ...
+
+    def batch(self, *_: Any) -> None: ...
+
+    def outputs(self, *_: Any) -> None: ...
+
+    def loss(self, *_: Any) -> None: ...
+
+    def end_step(self) -> None: ...
+
+
+def left(trace: Trace) -> dict[tuple[Stage, str], tuple[Array, ...]]:
+    """What training left behind: weights, slots, statistics and random states of every replica."""
+    return {key[1:]: value for key, value in trace.values.items() if key[0] == FINAL}
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    assert one.keys() == other.keys()
+    for key, values in one.items():
+        for first, second in zip(values, other[key], strict=True):
+            assert first.dtype == second.dtype
+            np.testing.assert_array_equal(first, second, err_msg=str(key), strict=True)
+
+
+@pytest.fixture(scope="module", params=ARMS)
+def seen(request: pytest.FixtureRequest) -> Any:
+    """One arm's trace with everything recorded, and with nothing."""
+    arm, subject = parse_arm(request.param), training(RICH)
+    with pytest.MonkeyPatch.context() as patch:
+        watched = PreparedArm(arm, subject).run()
+        patch.setattr(prepare, "Recorder", Blind)
+        unwatched = PreparedArm(arm, subject).run()
+    yield watched, unwatched
+    release()
+
+
+def test_being_watched_changes_no_bit(seen: tuple[Trace, Trace]) -> None:
+    watched, unwatched = seen
+    assert watched.error is unwatched.error is None
+    assert not [key for key in unwatched.values if key[0] != FINAL]
+    assert {stage for stage, _ in left(watched)} == {Stage.UPDATE, Stage.WEIGHTS, Stage.STATE}
+    assert_same_bits(left(watched), left(unwatched))
+    assert watched.logs == unwatched.logs
+    assert watched.epoch_logs == unwatched.epoch_logs
+    reports = watched.arm.trainer != "train_on_batch"
+    assert {name for _, name in watched.epoch_logs} == ({"loss", "mean_absolute_error"} if reports else set())
+
+
+def test_every_stage_of_every_step_is_recorded_on_every_replica(seen: tuple[Trace, Trace]) -> None:
+    watched, _ = seen
+    assert watched.steps == RICH.steps == 6
+    assert_all_recorded(watched, RICH)
+
+
+def assert_all_recorded(trace: Trace, case: Case) -> None:
+    trainable = {"conv/kernel", "conv/bias", "norm/gamma", "norm/beta", "dense/kernel", "dense/bias"}
+    wanted = {
+        Stage.BATCH: {"x", "y"},
+        Stage.OUTPUTS: {"dense"},
+        Stage.LOSS: {"loss"},
+        Stage.LOCAL_GRADIENT: trainable,
+        Stage.GRADIENT: trainable,
+        Stage.WEIGHTS: trainable,
+        Stage.STATE: {"norm/moving_mean", "norm/moving_variance", "drop/seed_generator/seed_generator_state"},
+    }
+    stages = [stage for stage in STAGES if stage is not Stage.LOGS]
+    for step in range(case.steps):
+        for stage in stages:
+            found = trace.stage(step, stage)
+            assert found, (step, stage)
+            assert all(len(values) == trace.replicas for values in found.values()), (step, stage)
+            if stage in wanted:
+                assert {name.removeprefix("model/") for name in found} == wanted[stage]
+        # Every variable has two slots in Adam, and the optimizer counts its steps.
+        assert len(trace.stage(step, Stage.UPDATE)) == 2 + 2 * len(trainable)
+        assert trace.values[step, Stage.UPDATE, "iteration"][0] == step + 1
+    if trace.arm.trainer != "train_on_batch" and trace.replicas == 1:
+        steps = range(case.schedule.steps_per_execution - 1, case.steps, case.schedule.steps_per_execution)
+        assert {step for step, _ in trace.logs} >= set(steps)
+
+
+def test_rows_are_recorded_as_they_were_given(seen: tuple[Trace, Trace]) -> None:
+    watched, _ = seen
+    x, y = arrays(RICH).structure()
+    rows = [slice(start, start + 4) for start in (0, 4, 8)] * 2
+    for step, part in enumerate(rows):
+        if watched.arm.trainer == "train_on_batch" and watched.replicas > 1:
+            # Keras splits no array there: each replica trains on the whole batch.
+            for given in watched.values[step, Stage.BATCH, "x"]:
+                np.testing.assert_array_equal(given, x[part])
+            continue
+        np.testing.assert_array_equal(watched.merged((step, Stage.BATCH, "x")), x[part])
+        np.testing.assert_array_equal(watched.merged((step, Stage.BATCH, "y")), y[part])
+        assert watched.merged((step, Stage.OUTPUTS, "dense")).shape == (len(x[part]), 1)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_fit_watched_is_fit_as_a_plain_script_runs_it(replicas: int) -> None:
+    import keras
+
+    placement = "single" if replicas == 1 else "mirrored:2"
+    arm = parse_arm(f"fit/{placement}/graph")
+    watched = PreparedArm(arm, training(RICH)).run()
+    strategy = devices.strategy(arm.placement)
+    x, y = arrays(RICH).structure()
+    with devices.determinism(True), devices.unfolded():
+        with strategy.scope():
+            model, optimizer = build.model(RICH), build.optimizer(RICH)
+            model.compile(optimizer, build.losses(RICH)[0], metrics=build.metrics(RICH)[0])
+        history = model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history
+    assert isinstance(model, keras.Model)
+    assert_same_bits(
+        {v.path: (v.numpy(),) for v in model.variables},
+        {
+            name: values[:1]
+            for (stage, name), values in left(watched).items()
+            if stage is not Stage.UPDATE
+        }
+        if replicas == 1
+        # What a script reads of a mirrored variable is its first copy, or the mean of the copies.
+        else {v.path: (v.numpy(),) for v in model.variables},
+    )
+    slots = [values[0] for (stage, _), values in left(watched).items() if stage is Stage.UPDATE]
+    for slot, variable in zip(slots, optimizer.variables, strict=True):
+        np.testing.assert_array_equal(slot, variable.numpy())
+    for name, values in history.items():
+        assert values == [watched.epoch_logs[epoch, name] for epoch in range(2)]
+    release()
+
+
+def test_several_steps_in_one_call_are_recorded_one_by_one() -> None:
+    """Six steps in calls of two: nobody can look from Python between them."""
+    import msgspec
+
+    case = msgspec.structs.replace(RICH, schedule=Schedule(epochs=2, steps_per_execution=3))
+    together = PreparedArm(parse_arm("fit/single/graph"), training(case)).run()
+    alone = PreparedArm(parse_arm("fit/single/graph"), training(RICH)).run()
+    assert_all_recorded(together, case)
+    assert_same_bits(together.values, alone.values)
+    release()
