@@ -113,10 +113,11 @@ REWRITES = ("arithmetic_optimization", "constant_folding", "remapping")
 def unfolded() -> Iterator[None]:
     """Run graphs with the arithmetic they were written with: Grappler's `REWRITES` off, and put back after.
 
-    These passes move constant factors past one another, (x / n) * c to x * (c / n), and fuse operations, where they know
-    the shapes, and whether they know them depends on how the data is fed. So two graphs of one arithmetic, one traced
-    from arrays and one from a dataset, round differently by some ulp: of 30 drawn cases 3 did, none with the passes off
-    (measured, TensorFlow 2.21). Neither side is wrong then, and a tolerance that forgave it would forgive real faults.
+    These passes move constant factors past one another, (x / n) * c to x * (c / n), and fuse operations, where they
+    know the shapes, and whether they know them depends on how the data is fed. So two graphs of one arithmetic, one
+    traced from arrays and one from a dataset, round differently by some ulp: of 30 drawn cases 3 did, none with the
+    passes off (measured, TensorFlow 2.21). Neither side is wrong then, and a tolerance that forgave it would forgive
+    real faults.
     """
     import tensorflow as tf
 

@@ -55,7 +55,7 @@ class Shrinking:
         self.kept: list[Case] = [case]
         self.attempts = 0
         self._seconds = seconds
-        self._end = time.monotonic() + seconds / 2
+        self._end = time.monotonic() + seconds / 3
         eager = replace(self._plan, executions=("eager",))
         if observation.divergence.axis != "execution" and self._plan != eager and self._shows(case, eager):
             self._plan = eager
@@ -75,8 +75,8 @@ class Shrinking:
         return self.signature in signatures(judge_case(case, plan, quick=True))
 
     def simplified(self, case: Case) -> Case:
-        """The case Hypothesis ended with, made simpler still by the named passes, in the other half of the time."""
-        self._end = time.monotonic() + self._seconds / 2
+        """The case Hypothesis ended with, made simpler still by the named passes, in the rest of the time."""
+        self._end = time.monotonic() + self._seconds * 2 / 3
         return simplified(case, self)
 
 

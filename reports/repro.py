@@ -86,8 +86,9 @@ def _machine(show: Plan) -> list[str]:
     lines = ["sys.excepthook = lambda *e: (sys.__excepthook__(*e), sys.stdout.flush(), os._exit(2))"]
     if allowed(show) == 0:
         lines += [f"tf.config.threading.set_{kind}_op_parallelism_threads(1)" for kind in ("intra", "inter")]
-        # Folding rounds two graphs of one arithmetic differently; see `conformance.devices.unfolded`.
-        lines.append(f"tf.config.optimizer.set_experimental_options({dict.fromkeys(REWRITES, False)})".replace("'", '"'))
+        # Rewritten graphs of one arithmetic round differently; see `conformance.devices.unfolded`.
+        off = ", ".join(f'"{name}": False' for name in REWRITES)
+        lines += ["tf.config.optimizer.set_experimental_options(", f"    {{{off}}}", ")"]
     if show.mirrored:
         parts = f"[tf.config.LogicalDeviceConfiguration()] * {show.replicas}"
         lines.append('cpu = tf.config.list_physical_devices("CPU")[0]')

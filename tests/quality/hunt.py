@@ -198,7 +198,7 @@ def search(fault: Fault) -> Quarry | None:
     return quarry[0] if quarry else None
 
 
-SEARCHED = frozenset()
+SEARCHED = frozenset({"regularization_omitted", "partial_batch_dropped", "optimizer_state_reset"})
 """The faults that are looked for with `search`; the others with `hunt`."""
 
 
