@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from conformance import devices
-from conformance.arm import Placement, parse_execution
+from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
@@ -22,6 +22,9 @@ from conformance.verdict import UNSUPPORTED, Verdict
 
 MOST_BATCHES = 10_000
 """A dataset with more batches than this is taken for an endless one."""
+
+ACCURACIES = ("accuracy", "acc")
+"""The names that mean another metric for every kind of target."""
 
 
 def check(
@@ -94,6 +97,11 @@ def check(
         raise UsageError(f"check() misses {', '.join(missing)}; give them, or a case")
     if not callable(model):
         raise UsageError(f"model={model!r} should be a function without arguments that makes the model")
+    if not callable(optimizer) and not isinstance(optimizer, str) and not hasattr(optimizer, "get_config"):
+        raise UsageError(f"optimizer={optimizer!r} should be a name, a keras.optimizers.Optimizer or make one")
+    _check_names("optimizer", optimizer)
+    _check_names("loss", loss)
+    _check_names("metric", [name for name in metrics if name not in ACCURACIES])
     rows, size, feed = _rows(data, batch_size)
     parts = Parts(
         lambda: _made_model(model, rows),
@@ -131,15 +139,31 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     return verdict
 
 
-def _plan(train_step: Any, replicas: Sequence[Any], executions: Sequence[str]) -> Plan:
-    counts = list(replicas)
-    if not counts or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in counts):
-        raise UsageError(f"replicas={replicas!r} should be whole numbers of at least 1, as in (1, 2)")
+def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
+    counts: list[Any] = list(replicas) if isinstance(replicas, Sequence) else []
+    if not counts or any(not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_REPLICAS for n in counts):
+        raise UsageError(f"replicas={replicas!r} should be whole numbers from 1 to {MAX_REPLICAS}, as in (1, 2)")
     if isinstance(executions, str) or not executions:
         raise UsageError(f"executions={executions!r} should be a list of names, as in ('graph',)")
     placements = tuple(Placement(n, True) if n > 1 else Placement() for n in dict.fromkeys(counts))
     trainers = ("fit", "loop") if train_step is None else ("trial", "fit")
     return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))
+
+
+def _check_names(kind: str, given: Any) -> None:
+    """Refuse the names that Keras does not know, before anything is trained: no arm can be blamed for them."""
+    import keras
+
+    if isinstance(given, Mapping):
+        given = list(given.values())
+    for name in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(name, str):
+            continue
+        module = {"loss": keras.losses, "metric": keras.metrics, "optimizer": keras.optimizers}[kind]
+        try:
+            module.get(name)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{name!r} is no {kind} that Keras knows") from error
 
 
 def _check_counts(batch_size: Any, epochs: Any) -> None:
@@ -189,7 +213,7 @@ def _made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -
 def _made_metric(given: Any, target: Array) -> Any:
     import keras
 
-    if given in ("accuracy", "acc"):
+    if given in ACCURACIES:
         if target.dtype.kind in "iu" or target.ndim == 1:
             return keras.metrics.SparseCategoricalAccuracy(name=given)
         one = target.shape[-1] == 1

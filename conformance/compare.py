@@ -160,13 +160,17 @@ class _Run:
                 return replace(self._difference(key, first, second, 0.0), note=note)
         if self.allowance is None:
             pairs = zip(self.suspect.values[key], self.reference.values[key], strict=True)
-            if all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") and a.dtype == b.dtype for a, b in pairs):
+            unlike = [(a, b) for a, b in pairs if not _same_bits(a, b)]
+            if not unlike:
                 return None
             seen, wanted = self.suspect.merged(key), self.reference.merged(key)
             if distance(seen, wanted) == 0.0:
-                pairs = zip(self.suspect.values[key], self.reference.values[key], strict=True)
-                seen, wanted = next((a, b) for a, b in pairs if not np.array_equal(a, b))
-            return self._difference(key, seen, wanted, 0.0)
+                seen, wanted = unlike[0]
+            found = self._difference(key, seen, wanted, 0.0)
+            if seen.dtype == wanted.dtype:
+                return found
+            note = f"{key[1].value}[step {key[0]}] {key[2]} is {seen.dtype}, and {wanted.dtype} in the other"
+            return replace(found, note=note)
         seen, wanted = self.suspect.merged(key), self.reference.merged(key)
         allowed = self.allowance.of(key, wanted)
         apart = distance(seen, wanted)
@@ -228,6 +232,10 @@ class _Run:
             return None
         found = self._difference((when, Stage.LOGS, name), a, b, allowed)
         return found if kind == "step" else replace(found, step=None, epoch=when)
+
+
+def _same_bits(first: Array, second: Array) -> bool:
+    return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
 def ulps_apart(first: Array, second: Array) -> int | None:

@@ -22,7 +22,7 @@ class FrozenMap(Mapping[str, Any]):
 
     __slots__ = ("_hash", "_items")
 
-    def __init__(self, items: Mapping[str, Any] | None = None, **named: Any) -> None:
+    def __init__(self, items: Mapping[str, Any] | None = None, /, **named: Any) -> None:
         merged = {**(items or {}), **named}
         self._items = {key: freeze(merged[key]) for key in sorted(merged)}
         self._hash: int | None = None
@@ -50,7 +50,7 @@ class FrozenMap(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"FrozenMap({self._items!r})"
 
-    def set(self, **named: Any) -> FrozenMap:
+    def set(self, /, **named: Any) -> FrozenMap:
         """This mapping with `named` added or replaced."""
         return FrozenMap(self._items, **named)
 

@@ -72,7 +72,7 @@ class Recorder:
     Attributes:
         in_step: whether `apply` ends a step, in the graph: for trainers that run several steps in one call. Others
             leave Python between the steps and say `end_step` there.
-        applied: whether the optimizer was called at all in this run.
+        applied: whether the optimizer was called at all, in this run or in the one that traced its graph.
     """
 
     def __init__(
@@ -330,7 +330,6 @@ class Recorder:
             log.clear()
         self._between.clear()
         self._ended = 0
-        self.applied = False
 
     def read(self, arm: Arm) -> Trace:
         """The trace of the run that has ended."""

@@ -21,6 +21,10 @@ from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict,
 
 ENDLESS = 1_000_000
 
+SHRINK_SHARE = 5
+"""A search spends the full time on so many findings; from then on each gets a part of what is left, and less and less,
+for a first run that finds a dozen things should end, and the next one takes the baseline and has time for the rest."""
+
 
 class _StillDivergesError(Exception):
     """What the shrinker keeps alive."""
@@ -39,7 +43,7 @@ class Search:
         examples: how many cases to draw, or None.
         seconds: how long, or None.
         seed: the seed of the draws.
-        shrink_seconds: how long to spend on one finding.
+        shrink_seconds: how long to spend on one finding; see `SHRINK_SHARE`.
         known: signatures that are no news.
         claim: says whether a signature is this worker's to minimize; once claimed, never again.
         emit: takes the events.
@@ -64,6 +68,7 @@ class Search:
         self.examples = ENDLESS if examples is None else examples
         self._end = None if seconds is None else time.monotonic() + seconds
         self._shrink_seconds, self._known, self._claim = shrink_seconds, known, claim
+        self._shrink_left = SHRINK_SHARE * shrink_seconds
         self._emit, self._found = emit, found
         self._verdicts: dict[Case, Verdict] = {}
         self._settled: set[tuple[Case, str]] = set()
@@ -97,7 +102,8 @@ class Search:
                 if new is not None:
                     self._emit(DivergenceSeen(signature=new.signature, message=new.divergence.message))
                     started.append(time.monotonic())
-                    shrinking.append(Shrinking(case, new, self.plan, self._shrink_seconds))
+                    seconds = max(min(self._shrink_seconds, self._shrink_left / 3), self._shrink_seconds / 4)
+                    shrinking.append(Shrinking(case, new, self.plan, seconds))
                     last.append(case)
             if shrinking and shrinking[0](case):
                 last.append(case)
@@ -110,6 +116,7 @@ class Search:
             return False
         except _StillDivergesError:
             smallest = shrinking[0].simplified(last[-1])
+            self._shrink_left = max(0.0, self._shrink_left - (time.monotonic() - started[0]))
             verdict = confirmed(shrinking[0], smallest, self.plan)
             spent = time.monotonic() - started[0]
             self._found(verdict, last[0], shrinking[0].attempts, spent)

@@ -338,7 +338,11 @@ FAULTS: tuple[Fault, ...] = (
         replicas=2,
     ),
     Fault(
-        "data_order_differs", "Rows are shuffled in spite of shuffle=False.", "batch", _rows_shuffled, "data_order_differs"
+        "data_order_differs",
+        "Rows are shuffled in spite of shuffle=False.",
+        "batch",
+        _rows_shuffled,
+        "data_order_differs",
     ),
     Fault(
         "frozen_weights_updated",

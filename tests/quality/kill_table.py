@@ -19,6 +19,7 @@ import sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import click
 from faults import FAULTS, Fault
 from hunt import EXAMPLES, SEARCHED, layers_with_weights, way_of
 
@@ -49,16 +50,16 @@ def main(names: list[str]) -> int:
     """Print the table of the named faults, of all if none is named."""
     unknown = sorted(set(names) - {fault.name for fault in FAULTS})
     if unknown:
-        print(f"{', '.join(unknown)}: no such fault; they are {', '.join(f.name for f in FAULTS)}", file=sys.stderr)
+        click.echo(f"{', '.join(unknown)}: no such fault; they are {', '.join(f.name for f in FAULTS)}", err=True)
         return 2
     devices.set_up(2, one_thread=True)
-    print(ROW.format("fault", "cases", "find s", "min s", "tried", "stage", "cause", "layers"))
+    click.echo(ROW.format("fault", "cases", "find s", "min s", "tried", "stage", "cause", "layers"))
     missed = False
     for fault in FAULTS:
         if not names or fault.name in names:
             hit, line = row(fault)
             missed |= not hit
-            print(line, flush=True)
+            click.echo(line)
     return int(missed)
 
 

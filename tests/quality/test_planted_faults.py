@@ -1,0 +1,65 @@
+"""Does the harness see what is wrong, and only that?"""
+
+from __future__ import annotations
+
+import pytest
+from faults import FAULTS, Fault
+from hunt import EXAMPLES, SEARCHED, Quarry, layers_with_weights, plan_of, way_of
+
+from conformance.judge import judge_case
+from conformance.minimize import signatures
+from conformance.verdict import CONFORMS, DIVERGES
+
+MOST_LAYERS = 2
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_planted_fault_is_found_minimized_and_laid_to_fit(fault: Fault) -> None:
+    quarry = way_of(fault)(fault)
+
+    assert quarry is not None, f"{fault.name} not found in {EXAMPLES} cases"
+    assert quarry.drawn <= EXAMPLES
+    told = quarry.told
+    assert told.signature == quarry.seen.signature
+    assert [item.divergence.stage.value for item in (quarry.seen, told)] == [fault.stage] * 2, told.divergence.message
+    assert told.divergence.arms[0].startswith("fit/")
+    assert told.wrong_arm is None or told.wrong_arm.startswith("fit/")
+    # No cause is guessed: another fault's name would be worse than none.
+    assert told.cause.name in ({fault.cause} if fault.cause else {fault.name, "unexplained"}), told.cause.evidence
+    assert layers_with_weights(quarry.smallest) <= MOST_LAYERS, quarry.smallest
+    _is_there_with_the_fault_alone(fault, quarry)
+
+
+def _is_there_with_the_fault_alone(fault: Fault, quarry: Quarry) -> None:
+    plan = plan_of(fault)
+    clean = judge_case(quarry.smallest, plan)
+    assert clean.verdict == CONFORMS, str(clean)
+    assert clean.compared > 0
+    assert quarry.told.signature not in signatures(judge_case(quarry.case, plan))
+    with fault.planted():
+        again = judge_case(quarry.smallest, plan)
+    assert again.verdict == DIVERGES
+    assert quarry.told.signature in signatures(again)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_taken_out_leaves_every_class_of_keras_as_it_was(fault: Fault) -> None:
+    places = [(owner, name) for owner, name, _ in fault.replacements()]
+    before = [vars(owner).get(name) for owner, name in places]
+    during = []
+
+    def train_and_fail() -> None:
+        with fault.planted():
+            during.extend(vars(owner).get(name) for owner, name in places)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_and_fail()
+    after = [vars(owner).get(name) for owner, name in places]
+    assert all(one is not other for one, other in zip(before, during, strict=True))
+    assert all(one is other for one, other in zip(before, after, strict=True))
+
+
+def test_at_least_three_faults_go_the_whole_way_of_a_run() -> None:
+    assert len(SEARCHED) >= 3
+    assert {fault.name for fault in FAULTS} >= SEARCHED

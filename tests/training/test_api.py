@@ -1,0 +1,262 @@
+"""The Python API's contract: a user's own model, loss, optimizer, data and loop on trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import conformance
+from conformance import cases
+from conformance.errors import UsageError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(100, 10)).astype("float32")
+Y = RNG.normal(size=(100, 1)).astype("float32")
+
+
+def build() -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)])
+
+
+def penalized() -> Any:
+    import keras
+
+    layers = [keras.Input((10,)), keras.layers.Dense(2, kernel_regularizer="l2"), keras.layers.Dense(1)]
+    return keras.Sequential(layers)
+
+
+def normalized() -> Any:
+    import keras
+
+    layers = [keras.Input((10,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    return keras.Sequential(layers)
+
+
+def adam() -> Any:
+    import keras
+
+    return keras.optimizers.Adam(0.01)
+
+
+def mse(y_true: Any, y_pred: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.square(y_true - y_pred))
+
+
+def train_step(model: Any, x: Any, y: Any, optimizer: Any) -> Any:
+    """The hand-written step of many a tutorial, which closes over its loss."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = mse(y, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
+def in_inference_mode(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=False))
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    return loss
+
+
+def never(model: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    return loss_fn(y, model(x, training=True))
+
+
+def test_a_hand_written_step_conforms_on_one_device() -> None:
+    verdict = conformance.check(train_step, model=build, loss=mse, optimizer=adam, data=(X, Y))
+    assert verdict.conforms, str(verdict)
+    assert verdict.divergence is verdict.cause is verdict.wrong_arm is None
+    assert verdict.compared > 50
+    assert {report.arm for report in verdict.arms} == {"trial/single/graph", "fit/single/graph"}
+    assert str(verdict) == "conforms: trial/single/graph, fit/single/graph"
+
+
+def test_a_scalar_loss_on_two_replicas_is_found_to_be_twice_too_large() -> None:
+    verdict = conformance.check(model=build, loss=mse, optimizer=adam, data=(X, Y), batch_size=20, replicas=(1, 2))
+    assert not verdict.conforms
+    assert verdict.divergence is not None
+    assert verdict.divergence.ratio == pytest.approx(2.0, rel=1e-6)
+    assert verdict.cause is not None
+    assert verdict.cause.name == "replica_loss_not_scaled"
+    assert verdict.wrong_arm == "fit/mirrored:2/graph"
+    told = str(verdict)
+    assert "loss[step 0] loss = 2 x the other's" in told
+    assert "wrong: fit/mirrored:2/graph" in told
+    assert "replica_loss_not_scaled: The loss is not divided by the number of replicas" in told
+    assert "advice: Return one value a sample" in told
+
+
+def test_a_step_that_forgets_the_penalties_is_an_assertion_error() -> None:
+    with pytest.raises(AssertionError) as raised:
+        conformance.assert_conforms(train_step, model=penalized, loss="mse", optimizer="sgd", data=(X[:8], Y[:8]))
+    assert isinstance(raised.value, conformance.DivergenceError)
+    verdict = raised.value.verdict
+    assert isinstance(verdict, conformance.Verdict)
+    assert str(raised.value) == str(verdict)
+    assert verdict.verdict == "diverges"
+    assert verdict.wrong_arm == "trial/single/graph"
+    assert verdict.divergence is not None
+    assert (verdict.divergence.step, verdict.divergence.stage) == (0, "loss")
+
+
+def test_a_step_in_inference_mode_is_found_in_the_outputs() -> None:
+    with pytest.raises(conformance.DivergenceError) as raised:
+        conformance.assert_conforms(
+            in_inference_mode, model=normalized, loss="mse", optimizer="sgd", data=(X[:8], Y[:8])
+        )
+    verdict: Any = raised.value.verdict
+    assert (verdict.divergence.step, verdict.divergence.stage) == (0, "outputs")
+    assert verdict.wrong_arm == "trial/single/graph"
+
+
+def test_a_step_that_never_calls_its_optimizer_is_unsupported() -> None:
+    verdict = conformance.check(never, model=build, loss="mse", optimizer="sgd", data=(X[:8], Y[:8]))
+    assert (verdict.verdict, verdict.conforms) == ("unsupported", False)
+    assert "never never called the optimizer it was given" in str(verdict)
+
+
+def test_a_training_that_raises_everywhere_raises() -> None:
+    verdict = conformance.check(model=build, loss="mse", optimizer="sgd", data=(X[:8, :3], Y[:8]))
+    assert verdict.verdict == "raises"
+    assert not verdict.conforms
+
+
+def _dataset() -> Any:
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((X[:10], Y[:10])).batch(4)
+
+
+def _sequence() -> Any:
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            part = slice(4 * index, min(4 * index + 4, 10))
+            return X[part], Y[part]
+
+    return Batches()
+
+
+def _generator() -> Callable[[], Iterator[Any]]:
+    def batches() -> Iterator[Any]:
+        for start in (0, 4, 8):
+            yield X[start : min(start + 4, 10)], Y[start : min(start + 4, 10)]
+
+    return batches
+
+
+@pytest.mark.parametrize("feed", [_dataset, _sequence, _generator], ids=["dataset", "PyDataset", "generator function"])
+def test_batches_of_any_kind_are_trained_on(feed: Callable[[], Any]) -> None:
+    verdict = conformance.assert_conforms(train_step, model=build, loss=mse, optimizer="sgd", data=feed())
+    # Three steps of ten rows in batches of four: fewer quantities are compared when batches are lost.
+    by_arrays = conformance.check(
+        train_step, model=build, loss=mse, optimizer="sgd", data=(X[:10], Y[:10]), batch_size=4
+    )
+    assert verdict.compared == by_arrays.compared > 0
+
+
+def two_outputs() -> Any:
+    import keras
+
+    given = keras.Input((10,))
+    named = [keras.layers.Dense(1, name=name)(given) for name in ("first", "second")]
+    return keras.Model(given, named)
+
+
+@pytest.mark.parametrize("loss", [["mse", "mae"], {"second": "mae", "first": "mse"}], ids=["list", "dictionary"])
+def test_several_outputs_are_judged(loss: Any) -> None:
+    import keras
+
+    verdict = conformance.check(
+        model=two_outputs,
+        loss=loss,
+        optimizer=keras.optimizers.SGD(0.125, momentum=0.5),
+        data=(X[:8], (Y[:8], Y[:8])),
+        batch_size=4,
+        metrics=("mae",),
+        loss_weights=(1.0, 0.5),
+    )
+    assert verdict.conforms, str(verdict)
+    assert not [line for line in verdict.not_compared if "loss" in line]
+
+
+def test_a_case_can_be_put_on_trial_with_a_step() -> None:
+    case = cases.load("rows_43_in_16")
+    assert conformance.check(in_inference_mode, case=case).conforms
+    verdict = conformance.check(case=case, replicas=(1, 2))
+    assert verdict.case == case
+    assert verdict.cause is not None
+    assert verdict.cause.name == "replica_mean_of_means"
+
+
+def _given(**changes: Any) -> dict[str, Any]:
+    return {"model": build, "loss": "mse", "optimizer": "sgd", "data": (X[:8], Y[:8]), **changes}
+
+
+BAD = {
+    "nothing": ({}, "check() misses model, loss, optimizer, data; give them, or a case"),
+    "no loss": (_given(loss=None), "check() misses loss"),
+    "a model that is built already": (_given(model=object()), "should be a function without arguments"),
+    "a function that makes no model": (_given(model=lambda: 3), "model() gave int, which is no keras.Model"),
+    "a function that makes no optimizer": (_given(optimizer=lambda: 3), "optimizer gave int"),
+    "a number for an optimizer": (_given(optimizer=3), "optimizer=3 should be a name"),
+    "no replicas": (_given(replicas=()), "replicas=() should be whole numbers from 1 to 64"),
+    "half a replica": (_given(replicas=(1, 0.5)), "replicas=(1, 0.5) should be"),
+    "a negative number of replicas": (_given(replicas=(-2,)), "replicas=(-2,) should be"),
+    "replicas that are no sequence": (_given(replicas=2), "replicas=2 should be"),
+    "too many replicas": (_given(replicas=(1, 65)), "replicas=(1, 65) should be whole numbers from 1 to 64"),
+    "an unknown execution": (_given(executions=("jit",)), "'jit' is not an execution"),
+    "executions as a name": (_given(executions="graph"), "executions='graph' should be a list of names"),
+    "a batch size of none": (_given(batch_size=0), "batch_size=0 should be a whole number of at least 1"),
+    "negative epochs": (_given(epochs=-1), "epochs=-1 should be a whole number of at least 1"),
+    "rows that do not match": (_given(data=(X[:8], Y[:7])), "data with [7, 8] rows"),
+    "no rows": (_given(data=(X[:0], Y[:0])), "data with 0 rows"),
+    "data of another kind": (_given(data=3), "data=int is neither"),
+    "a batch of four parts": (_given(data=[(X, Y, Y, Y)]), "a batch of 4 parts"),
+    "no batches": (_given(data=[]), "the data has no batches"),
+    "batches of many sizes": (_given(data=[(X[:2], Y[:2]), (X[:3], Y[:3])]), "batches have [2, 3] rows"),
+    "a loss for an output that is not there": (_given(loss={"third": "mse"}), "['third'] are not the model's outputs"),
+    "an unknown loss": (_given(loss="squared"), "'squared' is no loss that Keras knows"),
+    "an unknown loss of an output": (_given(loss=["mse", "squared"]), "'squared' is no loss that Keras knows"),
+    "an unknown optimizer": (_given(optimizer="sdg"), "'sdg' is no optimizer that Keras knows"),
+    "an unknown metric": (_given(metrics=("mape_",)), "'mape_' is no metric that Keras knows"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD.keys())
+def test_bad_arguments_are_refused_in_one_line(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        conformance.check(**arguments)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("loop", [3, lambda batch: batch, lambda model, y: y], ids=["number", "batch", "no x"])
+def test_a_loop_of_other_parameters_is_refused(loop: Any) -> None:
+    with pytest.raises(UsageError, match="train_step|training step") as refused:
+        conformance.check(loop, **_given())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["class_weight", "validation_data", "callbacks"])
+def test_what_is_not_judged_yet_is_unsupported_and_says_so(name: str) -> None:
+    verdict = conformance.check(**_given(**{name: {}}))
+    assert verdict.verdict == "unsupported"
+    assert not verdict.conforms
+    assert verdict.reason is not None
+    assert name in verdict.reason

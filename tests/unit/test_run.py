@@ -1,0 +1,179 @@
+"""What a run is made of: its job and shares, its baseline, durations, what was raised, and its events."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import events
+from conformance.baseline import load_baseline
+from conformance.campaign import share
+from conformance.cli import parse_duration
+from conformance.errors import UsageError
+from conformance.events import CaseJudged, Event, RunEnded, WorkerDied, from_line, to_line
+from conformance.job import Job
+from conformance.raised import Raised, describe
+
+
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 50))
+def test_examples_are_shared_out_whole_and_with_seeds_of_their_own(examples: int, workers: int, seed: int) -> None:
+    jobs = share(Job(report="out", examples=examples, seed=seed), workers)
+    counts = [job.examples or 0 for job in jobs]
+    assert sum(counts) == examples
+    assert max(counts) - min(counts) <= 1
+    assert len({job.seed for job in jobs}) == len({job.worker for job in jobs}) == len(jobs) == min(workers, examples)
+
+
+@given(st.integers(1, 30), st.integers(1, 9))
+def test_files_are_shared_out_and_none_twice(files: int, workers: int) -> None:
+    paths = tuple(f"{number}.json" for number in range(files))
+    jobs = share(Job(report="out", paths=paths), workers)
+    assert sorted(path for job in jobs for path in job.paths) == sorted(paths)
+    assert all(job.paths for job in jobs)
+
+
+def test_a_search_by_time_is_every_workers() -> None:
+    jobs = share(Job(report="out", seconds=60.0), 3)
+    assert [(job.examples, job.seconds) for job in jobs] == [(None, 60.0)] * 3
+
+
+def test_seeds_of_neighbouring_runs_do_not_meet() -> None:
+    seeds = [job.seed for seed in range(5) for job in share(Job(report="out", examples=99, seed=seed), 64)]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("part", ["trainers", "placements", "executions"])
+def test_a_job_of_arms_that_do_not_exist_is_refused(part: str) -> None:
+    Job(report="out").validate()
+    with pytest.raises(UsageError, match="gossip"):
+        Job(report="out", **{part: ("gossip",)}).validate()
+
+
+def test_a_baseline_is_a_list_of_signatures_with_a_sentence_each(tmp_path: Path) -> None:
+    known = [{"signature": "a/b", "sentence": "said", "link": "https://x.y"}, {"signature": "c", "sentence": ""}]
+    (tmp_path / "known.json").write_text(json.dumps({"findings": known}))
+    assert load_baseline(tmp_path / "known.json").signatures == ("a/b", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "not a baseline"),
+        ("[]", "not a baseline"),
+        ('{"findings": [{"sentence": "x"}]}', "missing required field `signature`"),
+        ('{"findings": [{"signature": "x", "sentence": "y", "colour": 1}]}', "unknown field `colour`"),
+        ('{"format": 2}', "format 2 is from a newer release; this one reads up to 1"),
+    ],
+)
+def test_a_malformed_baseline_is_refused_with_its_path(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "known.json"
+    path.write_text(text)
+    with pytest.raises(UsageError) as refused:
+        load_baseline(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("45", 45), ("1.5m", 90), ("0.5", 0.5)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "0", "0m", "-3m", "1d", "1m30s", " 5s", "5s ", "1e3", "nan", "inf", "1.s", "٣m\n"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration; write 90s, 10m or 2h"):
+        parse_duration(text)
+
+
+# What was raised.
+
+
+def _thrown(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
+
+
+def test_an_exception_is_told_with_the_line_somebody_wrote() -> None:
+    raised = describe(_thrown(ValueError("shapes (3,) and (4,)")))
+    assert (raised.kind, raised.message) == ("ValueError", "shapes (3,) and (4,)")
+    assert raised.line is not None
+    assert raised.line.endswith(": raise error")
+    assert Path(__file__).name in raised.line
+    assert raised.layer is raised.operation is None
+
+
+def test_a_long_message_is_one_short_line_without_escapes_and_frames() -> None:
+    text = '\x1b[1mGraph execution error:\x1b[0m\n\nDetected at node x\n  File "a.py", line 3\n' + "word \n" * 200
+    raised = describe(_thrown(RuntimeError(text)))
+    assert raised.message.startswith("word word")
+    assert len(raised.message) == 300
+    assert raised.message.endswith("...")
+    assert not set("\n\x1b") & set(raised.message)
+
+
+def test_the_layer_the_operation_and_the_shapes_are_read_off_the_frames() -> None:
+    layers: dict[str, Any] = {"__name__": "keras.src.layers.layer", "np": __import__("numpy")}
+    exec("class Layer:\n    path = 'model/dense'\n    def call(self, inputs):\n        return matmul(inputs)\n", layers)
+    operations: dict[str, Any] = {"__name__": "tensorflow.python.ops.math_ops"}
+    exec("def matmul_v2(value):\n    raise ValueError('no')\n", operations)
+    layers["matmul"] = operations["matmul_v2"]
+    try:
+        layers["Layer"]().call(layers["np"].ones((2, 3), "float32"))
+    except ValueError as error:
+        raised = describe(error)
+    assert (raised.layer, raised.operation, raised.shapes) == ("model/dense", "matmul", "(2, 3) float32")
+    assert str(raised).startswith("ValueError: no (in layer model/dense, operation matmul, inputs (2, 3) float32")
+
+
+def test_an_exception_without_a_traceback_or_a_message_is_told_too() -> None:
+    assert describe(KeyError()) == Raised("KeyError", "")
+    assert str(Raised("KeyError", "")) == "KeyError: "
+
+
+# Events.
+
+SEEN: list[Event] = [
+    CaseJudged(worker=1, index=0, seconds=0.5, outcome="diverges", signatures=("a/b",), message="said", path="a.json"),
+    CaseJudged(index=0, seconds=0.5, outcome="diverges", verdict={"magnitude": math.inf, "ratios": [math.nan, 1.0]}),
+    WorkerDied(reason="killed by SIGKILL", case="{}", path="crashes/a.json"),
+    RunEnded(outcomes={"conforms": 3}, signatures={}, findings=0, seconds=1.0, report="out", interrupted=True),
+]
+
+
+@pytest.mark.parametrize("event", SEEN, ids=lambda event: type(event).__name__)
+def test_an_event_is_one_line_and_the_same_event_again(event: Event) -> None:
+    line = to_line(event)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    again = from_line(line)
+    assert to_line(again) == line
+    assert type(again) is type(event)
+
+
+def test_floats_that_json_lacks_travel_as_strings() -> None:
+    again = from_line(to_line(SEEN[1]))
+    assert isinstance(again, CaseJudged)
+    assert again.verdict == {"magnitude": "inf", "ratios": ["nan", 1.0]}
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"type": "Gossip"}', b'{"type": "Refused"}', b'{"type": "CaseSta'])
+def test_a_line_that_is_no_event_is_refused(line: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        from_line(line)
+
+
+def test_every_kind_of_event_can_be_read() -> None:
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)} - {Event}
+    assert kinds == set(events.AnyEvent.__args__)
