@@ -10,6 +10,7 @@ a finding that shows eagerly is shrunk eagerly and confirmed at the end in the e
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -42,18 +43,21 @@ class Shrinking:
         observation: the finding.
         plan: the arms of the run.
         seconds: for how long cases are tried; after that every new one is refused unseen.
+        most: how many are tried at the most, for results that do not depend on the machine.
 
     Attributes:
         attempts: how many cases were tried.
         kept: the cases that still showed the finding, the last one kept last.
     """
 
-    def __init__(self, case: Case, observation: Observation, plan: Plan, seconds: float) -> None:
+    def __init__(
+        self, case: Case, observation: Observation, plan: Plan, seconds: float, *, most: float = math.inf
+    ) -> None:
         self.signature = observation.signature
         self._plan = plan_for(observation, plan)
         self._known: dict[Case, bool] = {case: True}
         self.kept: list[Case] = [case]
-        self.attempts = 0
+        self.attempts, self._most = 0, most
         self._seconds = seconds
         self._end = time.monotonic() + seconds / 3
         eager = replace(self._plan, executions=("eager",))
@@ -63,7 +67,7 @@ class Shrinking:
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
         if case not in self._known:
-            if time.monotonic() > self._end:
+            if time.monotonic() > self._end or self.attempts >= self._most:
                 return False
             self.attempts += 1
             self._known[case] = self._shows(case, self._plan)

@@ -248,7 +248,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict[str, Any], told: 
 
 @pytest.mark.parametrize("loop", [3, lambda batch: batch, lambda model, y: y], ids=["number", "batch", "no x"])
 def test_a_loop_of_other_parameters_is_refused(loop: Any) -> None:
-    with pytest.raises(UsageError, match="train_step|training step") as refused:
+    with pytest.raises(UsageError, match=r"train_step|training step") as refused:
         conformance.check(loop, **_given())
     assert "\n" not in str(refused.value)
 

@@ -111,9 +111,7 @@ BAD_ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("arguments", "told"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS.keys())
-def test_bad_arguments_are_refused_in_one_line(
-    run: Any, tmp_path: Path, arguments: tuple[str, ...], told: str
-) -> None:
+def test_bad_arguments_are_refused_in_one_line(run: Any, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
     report = ("--report", "out") if arguments[0] in ("run", "check") else ()
     assert_refused(run(*arguments, *report), "conformance: ", told)
     assert list(tmp_path.iterdir()) == []

@@ -213,7 +213,10 @@ def test_several_steps_in_one_call_are_recorded_one_by_one() -> None:
     together = PreparedArm(parse_arm("fit/single/graph"), training(case)).run()
     alone = PreparedArm(parse_arm("fit/single/graph"), training(RICH)).run()
     assert_all_recorded(together, case)
-    assert_same_bits(*({(*key[:2], short(key[2])): value for key, value in t.values.items()} for t in (together, alone)))
+    first, second = (
+        {(key[0], key[1], short(key[2])): value for key, value in trace.values.items()} for trace in (together, alone)
+    )
+    assert_same_bits(first, second)
     release()
 
 
@@ -228,7 +231,9 @@ EXACT = Case(
 KERNEL, BIAS = np.array([[0.5], [-1.0]]), np.array([0.25])
 
 
-@pytest.mark.parametrize("arm", ["fit/single/graph", "loop/single/eager", "fit/mirrored:2/graph", "loop/mirrored:2/eager"])
+@pytest.mark.parametrize(
+    "arm", ["fit/single/graph", "loop/single/eager", "fit/mirrored:2/graph", "loop/mirrored:2/eager"]
+)
 def test_what_is_recorded_is_the_arithmetic_of_a_step(arm: str) -> None:
     start = [KERNEL.astype(np.float32), BIAS.astype(np.float32)]
     trace = PreparedArm(parse_arm(arm), training(EXACT)).run(weights=start)
@@ -268,5 +273,5 @@ def test_what_is_recorded_is_the_arithmetic_of_a_step(arm: str) -> None:
         }
         assert {key[1:] for key in trace.values if key[0] == step} == due.keys()
         for key, wanted in due.items():
-            for found, value in zip(trace.values[step, *key], wanted, strict=True):
+            for found, value in zip(trace.values[(step, *key)], wanted, strict=True):
                 np.testing.assert_array_equal(found, np.asarray(value, found.dtype), str((step, key)), strict=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.arm import Arm, Placement, arms, parse_arm, parse_execution, parse_placement, parse_trainer
-from conformance.case import FORMAT, Case, from_data, from_json, load_case, save_case, to_data, to_json
+from conformance.case import FORMAT, from_data, from_json, load_case, save_case, to_data, to_json
 from conformance.errors import CaseError, UsageError
 from conformance.frozen import FrozenMap, freeze, thaw
 
@@ -83,7 +83,7 @@ BAD = {
     "no outputs": ("model.outputs", [], "a model needs an input and an output"),
     "a loss too many": ("losses", [{"name": "huber"}] * 2, "2 losses for 1 outputs - at `$.losses`"),
     "a model without its kind": ("model.kind", "graph", "'graph' is not a known kind of model"),
-    "a format from the future": ("format", FORMAT + 1, "is from a newer release, this one reads up to 1 - at `$.format`"),
+    "a format from the future": ("format", FORMAT + 1, "newer release, this one reads up to 1 - at `$.format`"),
     "a format before the first": ("format", 0, "format 0 should be a whole number of at least 1 - at `$.format`"),
     "no model": ("model", None, "missing required field `model`"),
 }

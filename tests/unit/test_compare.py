@@ -262,9 +262,8 @@ def differing(*sides: str, step: int = 0) -> Any:
     """Compares by a list of the sides that differ: F, L on one device, f, l on replicas."""
 
     def side(suspect: Arm, reference: Arm) -> Comparison | None:
-        spelt = {
-            name for name, corner in NAMES.items() for arm in (suspect, reference) if corner == (arm.trainer, arm.placement)
-        }
+        corners = [(arm.trainer, arm.placement) for arm in (suspect, reference)]
+        spelt = {name for name, corner in NAMES.items() if corner in corners}
         if not any(set(side) == spelt for side in sides):
             return Comparison(None, 1)
         return Comparison(Difference(step, Stage.LOSS, f"{suspect}-{reference}", 1.0, 0.0), 1)

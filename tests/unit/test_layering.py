@@ -29,7 +29,7 @@ FOLDERS = {
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("errors", "frozen", "stage", "arm", "fields", "layers", "losses", "optimizers", "raised"),
     ("case",),
-    ("data", "functions", "verdict"),
+    ("data", "functions", "verdict", "passes", "baseline"),
     ("strategies.*", "strategies"),
     ("cases.*", "cases"),
     ("build",),
@@ -48,7 +48,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("environment", "minimize"),
     ("events",),
     ("reports.*", "reports"),
-    ("search", "findings"),
+    ("search", "findings", "replay"),
     ("job",),
     ("worker",),
     ("supervisor",),
