@@ -20,6 +20,7 @@ from conformance.strategies import cases
 from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict, verdict_to_data
 
 ENDLESS = 1_000_000
+DRAWS_A_CASE = 20
 
 SHRINK_SHARE = 5
 """A search spends the full time on so many findings; from then on each gets a part of what is left, and less and less,
@@ -84,7 +85,8 @@ class Search:
         last: list[Case] = []
 
         @settings(
-            max_examples=self.examples,
+            # Several draws may give one case; a search is over when it has judged so many cases.
+            max_examples=min(ENDLESS, DRAWS_A_CASE * self.examples),
             database=None,
             deadline=None,
             derandomize=False,
