@@ -1,7 +1,7 @@
 """The command line: `conformance run`, `check`, `replay`, `info`.
 
 Exit codes: 0 everything conforms, or diverges only as the baseline says; 1 a divergence that is news; 2 bad usage or
-bad input, one line on standard error; 3 the run itself failed.
+bad input, one line on standard error, or a case that is unsupported; 3 the run itself failed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from conformance.arm import parse_execution, parse_placement, parse_trainer
 from conformance.baseline import load_baseline
@@ -23,14 +24,20 @@ from conformance.case import load_case
 from conformance.errors import ConformanceError, UsageError
 from conformance.events import CaseJudged, Event, RunEnded, WorkerDied
 from conformance.job import Job
-from conformance.verdict import DIVERGES, RAISES
+from conformance.verdict import DIVERGES, RAISES, UNSUPPORTED
 
 OK, NEWS, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
-PROFILES = {
-    "gate": {"examples": 40, "shrink_seconds": 12.0},
-    "nightly": {"seconds": 3600.0, "shrink_seconds": 120.0},
-}
+
+class Profile(NamedTuple):
+    """How thoroughly a run searches where nothing else is said: for how long, and how long it shrinks a finding."""
+
+    shrink_seconds: float
+    examples: int | None = None
+    seconds: float | None = None
+
+
+PROFILES = {"gate": Profile(12.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -138,7 +145,7 @@ def run(
     seconds = None if duration is None else parse_duration(duration)
     chosen = PROFILES[profile]
     if examples is None and seconds is None:
-        examples, seconds = chosen.get("examples"), chosen.get("seconds")  # type: ignore[assignment]
+        examples, seconds = chosen.examples, chosen.seconds
     known = load_baseline(baseline).signatures if baseline else ()
     if strict_baseline and not baseline:
         raise UsageError("--strict-baseline needs a --baseline")
@@ -151,7 +158,7 @@ def run(
         examples=examples,
         seconds=seconds,
         seed=seed,
-        shrink_seconds=float(chosen["shrink_seconds"]),
+        shrink_seconds=chosen.shrink_seconds,
         known=known,
     )
     workers = workers or min(2, os.cpu_count() or 1)
@@ -306,6 +313,9 @@ class _Outcome:
             self.seen.update(event.signatures)
             if event.outcome in (DIVERGES, RAISES):
                 self.code = NEWS
+            elif event.outcome == UNSUPPORTED and self.code == OK:
+                # What could not be run or watched is never passed as conforming.
+                self.code = USAGE
         elif isinstance(event, WorkerDied) and self.code == OK:
             self.code = FAILED
         elif isinstance(event, RunEnded) and event.interrupted and self.code == OK:
@@ -319,6 +329,8 @@ def _consume(events: Iterable[Event], as_json: bool, *, show_report: bool = True
     show: Callable[[Event], None] = _print_json if as_json else Terminal(sys.stdout, live=sys.stdout.isatty())
     for event in events:
         outcome(event)
+        if isinstance(event, RunEnded) and not show_report:
+            event = msgspec.structs.replace(event, report="")  # noqa: PLW2901 - there is none to be shown
         show(event)
     return outcome
 

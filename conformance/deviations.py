@@ -619,8 +619,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "batch_skipped",
         Stage.BATCH,
-        "A batch is taken from the data and not trained on: under a strategy, fit reads one batch from the generator to"
-        " learn its shapes, and does not give it back.",
+        "A batch is taken from the data and not trained on: under a strategy, fit opens the data once to learn its"
+        " shapes and again to train, and what it has read ahead of a generator by then is lost.",
         "Feed a tf.data.Dataset (tf.data.Dataset.from_generator(make, output_signature=...)), which can be read anew.",
         _skipped,
     ),

@@ -62,18 +62,17 @@ def use_one_small_input(case: Case) -> Proposals:
 
 
 def drop_a_node(case: Case) -> Proposals:
-    """Take a node out and put its first input in its place."""
+    """Take a node out and put one of its inputs in its place."""
     for node in case.model.nodes:
         if node.name in case.model.outputs or any(other.shares == node.name for other in case.model.nodes):
             continue
-        yield from _with(case, model=_without(case.model, node))
+        for kept in dict.fromkeys(node.inputs):
+            yield from _with(case, model=_without(case.model, node, kept))
 
 
-def _without(model: Model, node: Node) -> Model:
+def _without(model: Model, node: Node, kept: str) -> Model:
     nodes = tuple(
-        msgspec.structs.replace(
-            other, inputs=tuple(node.inputs[0] if name == node.name else name for name in other.inputs)
-        )
+        msgspec.structs.replace(other, inputs=tuple(kept if name == node.name else name for name in other.inputs))
         for other in model.nodes
         if other.name != node.name
     )

@@ -118,8 +118,8 @@ def load_loop(text: str) -> Callable[..., Any]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"--loop {text!r} cannot be imported: {error}") from error
+    except Exception as error:  # The user's module may raise anything.
+        raise UsageError(f"--loop {text!r} cannot be imported: {' '.join(str(error).split())}") from error
     check_signature(function)
     loaded: Callable[..., Any] = function
     return loaded

@@ -140,4 +140,5 @@ class Terminal:
         counts = ", ".join(f"{count} {name}" for name, count in event.outcomes.items()) or "no case judged"
         findings = f"{event.findings} finding" + ("s" if event.findings != 1 else "")
         self._line(f"{'interrupted' if event.interrupted else 'done'} in {event.seconds:.1f} s: {counts}; {findings}")
-        self._line(f"report: {event.report}")
+        if event.report:
+            self._line(f"report: {event.report}")

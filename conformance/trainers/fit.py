@@ -36,7 +36,7 @@ def prepare(setup: Setup) -> Run:
     # Several steps in one call leave no place between them to look from.
     recorder.in_step = training.steps_per_execution > 1
 
-    class Reports(keras.callbacks.Callback):  # type: ignore[misc]
+    class Reports(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         """Notes what `fit` reports."""
 
         def __init__(self, logbook: Logbook) -> None:

@@ -79,7 +79,7 @@ def as_loss(loss: Any) -> Any:
         return loss
     function = keras.losses.get(loss) if isinstance(loss, str) else loss
 
-    class FunctionLoss(keras.losses.Loss):  # type: ignore[misc]
+    class FunctionLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         """Reduces what the function returns to the mean over the rows."""
 
         def call(self, y_true: Any, y_pred: Any) -> Any:
