@@ -37,7 +37,7 @@ class Profile(NamedTuple):
     seconds: float | None = None
 
 
-PROFILES = {"gate": Profile(12.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
+PROFILES = {"gate": Profile(8.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
 
 
 def main(arguments: list[str] | None = None) -> None:

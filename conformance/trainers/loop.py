@@ -103,12 +103,12 @@ def prepare(setup: Setup) -> Run:
         # "You must feed a value for placeholder tensor" on the first step.
         with setup.scope():
             setup.optimizer.build(setup.model.trainable_variables)
-    parts: list[Any] = []
-    loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, parts.extend)
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
-        parts.clear()
-        return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), list(parts))
+        # A list of this call's own: replicas take turns in the middle of a step, each in its thread.
+        parts: list[Any] = []
+        loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, parts.extend)
+        return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), parts)
 
     return drive(setup, step)
 

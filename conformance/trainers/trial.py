@@ -8,6 +8,7 @@ calls and its return value.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -54,26 +55,26 @@ def prepare(setup: Setup) -> Run:
         def loss_fn(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
             return total(y_true, y_pred, sample_weight)
 
-    outputs: list[Any] = []
+    # Replicas take turns in the middle of a step, each in its thread.
+    replica = threading.local()
     call = setup.model.call
 
     def watched_call(*args: Any, **kwargs: Any) -> Any:
         result = call(*args, **kwargs)
-        outputs.append(result)
+        if getattr(replica, "outputs", None) is None:
+            replica.outputs = result
         return result
 
     setup.model.call = watched_call
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
-        outputs.clear()
+        replica.outputs = None
         given = {"model": setup.model, "optimizer": setup.optimizer, "loss_fn": loss_fn}
         given |= {"x": x, "y": y, "sample_weight": sample_weight}
         result = trial(**{name: given[name] for name in names})
         loss = result[0] if isinstance(result, tuple | list) and result else result
         loss = tf.convert_to_tensor(loss) if loss is not None else None
-        seen = outputs[0] if outputs else None
-        outputs.clear()
-        return loss, seen, []
+        return loss, replica.outputs, []
 
     train = drive(setup, step)
 
