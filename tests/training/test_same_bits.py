@@ -101,3 +101,19 @@ def test_a_moved_start_is_seen() -> None:
     difference = compare(arm.run(moved=np.random.default_rng(0)), arm.run()).first
     assert difference is not None
     assert difference.step == 0
+
+
+def test_the_losses_of_two_outputs_are_each_replicas_own() -> None:
+    inputs = (Input(name="x", shape=(2,)),)
+    nodes = tuple(Node(name=n, layer="Dense", config=FrozenMap(units=1), inputs=("x",)) for n in ("one", "two"))
+    two = Case(
+        model=Model(kind="functional", inputs=inputs, nodes=nodes, outputs=("one", "two")),
+        losses=(Loss(name="mean_squared_error"), Loss(name="mean_absolute_error")),
+        optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125)),
+        data=Data(rows=4, batch_size=4),
+    )
+    subject = training(two)
+    traces = [PreparedArm(parse_arm(f"{name}/mirrored:2/graph"), subject).run() for name in ("fit", "loop")]
+    assert {name for _, name in traces[1].epoch_logs} == {"loss", "one_loss", "two_loss"}
+    comparison = compare(*traces)
+    assert comparison.first is None, comparison.first
