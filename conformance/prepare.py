@@ -140,10 +140,11 @@ class PreparedArm:
 
         lent = (data or self.training.data).copy()
         before, logbook, started = lent.digest(), Logbook(), time.perf_counter()
-        error = self._error
+        error, start = self._error, {}
         with self._conditions():
             if error is None:
                 self._reset(weights, moved)
+                start = self.recorder.start(self._slot_values)
                 if self.training.global_seed:
                     keras.utils.set_random_seed(self.training.seed)
                 try:
@@ -154,6 +155,7 @@ class PreparedArm:
             if self._error is None:
                 trace = self.recorder.read(self.arm)
         logbook.into(trace)
+        trace.start = start
         trace.error = None if error is None else describe(error)
         trace.data_intact = lent.digest() == before
         trace.seconds = time.perf_counter() - started

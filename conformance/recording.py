@@ -331,6 +331,15 @@ class Recorder:
         self._between.clear()
         self._ended = 0
 
+    def start(self, slot_values: list[Array]) -> dict[tuple[Stage, str], tuple[Array, ...]]:
+        """What a run starts from; `slot_values` are those of an optimizer that is not built yet."""
+        held = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in self._left()}
+        unbuilt = {
+            (Stage.UPDATE, name): (value,) * len(self.devices)
+            for name, value in zip(self._slot_names, slot_values, strict=True)
+        }
+        return {**unbuilt, **held}
+
     def read(self, arm: Arm) -> Trace:
         """The trace of the run that has ended."""
         ended = int(self._cursor.read()[0][0])

@@ -35,6 +35,7 @@ class Trace:
         replicas: in how many parts a batch was split.
         steps: how many steps ran to their end.
         values: by (step, stage, name) the arrays of every replica; step `FINAL` holds what was left at the end.
+        start: by (stage, name) what the training started from: slots, weights, states.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
         error: what it raised, if it raised.
         reached: the last stage that was run or traced.
@@ -46,6 +47,7 @@ class Trace:
     replicas: int
     steps: int = 0
     values: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    start: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
     error: Raised | None = None
@@ -62,6 +64,12 @@ class Trace:
     def stage(self, step: int, stage: Stage) -> dict[str, PerReplica]:
         """Everything recorded at a stage of a step, by name."""
         return {key[2]: value for key, value in self.values.items() if key[:2] == (step, stage)}
+
+    def before(self, step: int, stage: Stage) -> dict[str, PerReplica]:
+        """What a step started from, by name: what the last step left of a stage, or the training's own start."""
+        if step > 0:
+            return self.stage(step - 1, stage)
+        return {name: value for (at, name), value in self.start.items() if at is stage}
 
     def merged(self, key: tuple[int, Stage, str]) -> Array:
         """A quantity as the global batch sees it, whatever the number of replicas.

@@ -28,6 +28,7 @@ FOLDERS = {
 # modules each other. `x.*` is every module below the package x; `x` is the package's own `__init__`.
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("errors", "frozen", "stage", "arm", "fields", "layers", "losses", "optimizers", "raised"),
+    ("referee.clause", "referee.*_rules"),
     ("case",),
     ("data", "functions", "verdict", "passes", "baseline"),
     ("strategies.*", "strategies"),
@@ -39,6 +40,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("trainers",),
     ("prepare",),
     ("tolerance",),
+    ("referee.*", "referee"),
     ("compare",),
     ("square",),
     ("deviations",),
