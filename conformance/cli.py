@@ -140,8 +140,10 @@ def run(
     as_json: bool,
 ) -> int:
     """Search for divergences: draw cases, train each in several arms, minimize what diverges."""
+    from conformance import devices
     from conformance.campaign import run as run_campaign
 
+    devices.require_tensorflow()
     seconds = None if duration is None else parse_duration(duration)
     chosen = PROFILES[profile]
     if examples is None and seconds is None:
@@ -193,8 +195,10 @@ def check(
     as_json: bool,
 ) -> int:
     """Judge given cases: files, or every *.case.json and case.json below a directory."""
+    from conformance import devices
     from conformance.campaign import run as run_campaign
 
+    devices.require_tensorflow()
     files = case_files(paths)
     for file in files:
         load_case(file)

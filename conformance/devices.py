@@ -10,14 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
 from conformance.arm import Placement
-from conformance.errors import DeviceError, UnsupportedError
+from conformance.errors import DeviceError, UnsupportedError, UsageError
 
 AT_LEAST = 4
 """Logical devices made where any are: a process cannot make more once TensorFlow has started."""
+
+
+def require_tensorflow() -> None:
+    """Make sure that there is a TensorFlow to be judged; which one is the user's choice, so none is a dependency.
+
+    Raises:
+        UsageError: when TensorFlow or Keras is not installed.
+    """
+    missing = [name for name in ("tensorflow", "keras") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} not installed; pip install 'keras-conformance[tensorflow-cpu]', or [tensorflow]"
+            " for GPUs, or a build of your own"
+        )
 
 
 def set_up(replicas: int, *, one_thread: bool = False) -> None:
@@ -31,7 +46,9 @@ def set_up(replicas: int, *, one_thread: bool = False) -> None:
 
     Raises:
         DeviceError: when TensorFlow has already started with fewer devices.
+        UsageError: when there is no TensorFlow.
     """
+    require_tensorflow()
     import tensorflow as tf
 
     if one_thread:

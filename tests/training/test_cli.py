@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import sys
@@ -132,6 +133,20 @@ def test_a_malformed_baseline_is_refused(run: Any, tmp_path: Path, text: str, to
     path.write_text(text)
     assert_refused(run("run", "--baseline", path, "--report", "out"), f"conformance: {path}: ", told)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("check", "good.json"), ("info",)], ids=lambda a: a[0])
+def test_without_tensorflow_one_line_says_what_to_install(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    write(tmp_path / "good.json")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert "tensorflow not installed; pip install 'keras-conformance[tensorflow-cpu]'" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["good.json"]
 
 
 def test_a_report_that_is_a_file_is_refused(run: Any, tmp_path: Path) -> None:
