@@ -16,7 +16,7 @@ from conformance.data import Array, Arrays
 from conformance.errors import DivergenceError, UsageError
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
-from conformance.trainers.trial import check_signature
+from conformance.trainers.forms import loop_of
 from conformance.training import Training
 from conformance.verdict import UNSUPPORTED, Verdict
 
@@ -48,8 +48,18 @@ def check(
     """Train the same thing in several ways and judge whether they agree.
 
     Args:
-        train_step: the loop on trial: a function of any subset of `model, optimizer, loss_fn, x, y, sample_weight`
-            that trains one batch and returns the loss, a scalar. Left out, `fit` alone is on trial.
+        train_step: the loop on trial, told by the names of its parameters, a subset of one of these. Left out, `fit`
+            alone is on trial, and with it the `train_step` of a model that has its own.
+
+            `train_step(model, optimizer, loss_fn, x, y[, sample_weight])` trains one batch and returns its loss, a
+            tuple that begins with it, a dictionary with `loss`, or nothing.
+
+            `train(model, optimizer, loss_fn, dataset, epochs[, strategy])` trains on a `tf.data.Dataset` of global
+            batches, `train_arrays(model, optimizer, loss_fn, x, y, batch_size, epochs[, strategy][, sample_weight])`
+            on arrays, once and as it is written. They return a loss an epoch or a step, a dictionary of such lists
+            by the names that `fit` reports, or nothing. Under replicas they have to take the strategy. They may take
+            `class_weight` and `validation_data` as well, and a step `class_weight`; a step or a loop over arrays
+            that takes `sample_weight` alone is given class weights as that.
         case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
         model: makes the uncompiled `keras.Model`; called once for every way of training.
         loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
@@ -60,8 +70,8 @@ def check(
         epochs: how many epochs.
         metrics: names or `keras.metrics` classes, computed on every output.
         loss_weights: the losses' factors.
-        class_weight: not supported yet; the verdict says so.
-        validation_data: not supported yet; the verdict says so.
+        class_weight: the weight of each class by its number, for one output of labels, one-hot rows or 0 and 1.
+        validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, evaluated after every epoch.
         callbacks: not supported yet; the verdict says so.
         replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
         executions: names among `graph`, `eager`, `xla`.
@@ -82,15 +92,14 @@ def check(
         True
     """
     if train_step is not None:
-        check_signature(train_step)
+        loop_of(train_step)
     plan = _plan(train_step, replicas, executions)
     devices.set_up(plan.replicas)
     if case is not None:
         return judge_case(case, plan, train_step)
-    for name, value in (("class_weight", class_weight), ("validation_data", validation_data), ("callbacks", callbacks)):
-        if value is not None:
-            reason = f"{name} is not judged yet; leave it out to judge the rest"
-            return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
+    if callbacks is not None:
+        reason = "callbacks is not judged yet; leave it out to judge the rest"
+        return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
     _check_counts(batch_size, epochs)
     missing = [n for n, v in (("model", model), ("loss", loss), ("optimizer", optimizer), ("data", data)) if v is None]
     if missing or model is None:
@@ -111,7 +120,21 @@ def check(
         lambda: _made_metrics(metrics, rows, model),
         built_first=False,
     )
-    training = Training(parts, rows, size, epochs, 1, feed, seed=0, trial=train_step)
+    if class_weight is not None and feed == "generator":
+        reason = "class_weight with a generator: fit refuses it; give arrays or a dataset"
+        return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
+    training = Training(
+        parts,
+        rows,
+        size,
+        epochs,
+        1,
+        feed,
+        seed=0,
+        trial=train_step,
+        class_weight=_class_weights(class_weight, rows),
+        validation=_validation(validation_data, rows),
+    )
     try:
         return Judge(training, plan).verdict()
     finally:
@@ -224,6 +247,8 @@ def _made_metric(given: Any, target: Array) -> Any:
         return given()
     found = keras.metrics.get(given)
     if isinstance(found, keras.metrics.Metric):
+        # Reported by the name that was asked for, as `compile` has it.
+        found.name = given if isinstance(given, str) else found.name
         return found
     name = given if isinstance(given, str) else getattr(given, "__name__", "metric")
     return keras.metrics.MeanMetricWrapper(found, name=name)
@@ -248,6 +273,38 @@ def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
         else tuple(map(np.concatenate, zip(*(batch.sample_weight or () for batch in batches), strict=True))),
     )
     return joined, sizes[0], feed
+
+
+def _class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
+    if given is None:
+        return None
+    try:
+        weights = {int(number): float(weight) for number, weight in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"class_weight={given!r} should give a number for a class's, as in {{0: 1.0, 1: 3.0}}"
+        ) from error
+    if not weights or min(weights) < 0:
+        raise UsageError(f"class_weight={given!r} should have the numbers of classes, from 0, as keys")
+    if rows.sample_weight is not None:
+        raise UsageError("class_weight beside sample weights: fit takes one of the two")
+    if len(rows.y) != 1 or rows.y[0].ndim > 2:
+        shapes = ", ".join(str(array.shape) for array in rows.y)
+        raise UsageError(f"class_weight for targets of shape {shapes}: it takes one output, (rows,) or (rows, classes)")
+    return weights
+
+
+def _validation(given: Any, rows: Arrays) -> Arrays | None:
+    if given is None:
+        return None
+    if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
+        raise UsageError(f"validation_data={type(given).__name__} is not (x, y[, sample_weight]) of arrays")
+    validation = _arrays(given)
+    for name, ours, theirs in (("x", validation.x, rows.x), ("y", validation.y, rows.y)):
+        if [array.shape[1:] for array in ours] != [array.shape[1:] for array in theirs]:
+            shapes = ", ".join(str(array.shape) for array in ours)
+            raise UsageError(f"validation_data with {name} of shape {shapes}; rows should be as in data")
+    return validation
 
 
 def _batches(data: Any) -> list[Arrays]:

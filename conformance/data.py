@@ -8,7 +8,7 @@ caller's arrays is itself a divergence (`digest` finds it).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,19 @@ class Arrays:
         for array in (*self.x, *self.y, *(self.sample_weight or ())):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def class_weighted(self, class_weight: Mapping[int, float] | None) -> Arrays:
+        """The same rows with the weights of their classes as sample weights, where there are class weights.
+
+        A class is a label, the place of the largest of a one-hot row, or 0 and 1; one without a weight weighs 1.
+        """
+        if class_weight is None:
+            return self
+        (y,) = self.y
+        if y.ndim > 1:
+            y = y.argmax(axis=-1) if y.shape[-1] != 1 else y[..., 0]
+        weights = [class_weight.get(int(label), 1.0) for label in np.round(y)]
+        return Arrays(self.x, self.y, (np.asarray(weights, np.float32),))
 
     def structure(self) -> tuple[Any, ...]:
         """`(x, y)` or `(x, y, sample_weight)` as Keras takes them: a lone array bare, several as a tuple."""

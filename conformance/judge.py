@@ -7,17 +7,21 @@ repeat is `flaky`, not a finding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from conformance.arm import Arm, Placement
+from conformance.attribution import Told, attributed, cause_of, divergence_of
 from conformance.case import Case
 from conformance.compare import Comparison, compare
 from conformance.deviations import Context
-from conformance.diagnose import diagnose
+from conformance.diagnose import diagnose, signature
 from conformance.errors import UnsupportedError
 from conformance.prepare import PreparedArm, release
+from conformance.referee.departure import Judgement
+from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import FINAL, Trace
@@ -92,6 +96,8 @@ class Judge:
         self._unsupported: dict[Arm, str] = {}
         self._comparisons: dict[tuple[Arm, Arm], Comparison] = {}
         self._allowance: Allowance | None = None
+        self._judgements: dict[Arm, Judgement | None] = {}
+        self._unjudged: list[str] = []
 
     # Arms.
 
@@ -121,6 +127,51 @@ class Judge:
                 self._allowance.measure(FIRST)
         return self._allowance
 
+    # The referee.
+
+    @functools.cached_property
+    def referee(self) -> Referee | None:
+        """The referee of this training; None where its model cannot be made in float64."""
+        try:
+            return Referee(self.subject)
+        except UnsupportedError as error:
+            self._unjudged.append(f"the referee judges nothing: {error}")
+            return None
+
+    def judgement(self, arm: Arm) -> Judgement | None:
+        """What the referee says of an arm; None where it ran into an exception or cannot be judged."""
+        if arm not in self._judgements:
+            self._judgements[arm] = self._judged(arm)
+        return self._judgements[arm]
+
+    def _judged(self, arm: Arm) -> Judgement | None:
+        trace = self.trace(arm)
+        if trace is None or trace.error is not None or self.referee is None:
+            return None
+        for other, known in self._judgements.items():
+            if known is not None and self._same(arm, other):
+                return replace(known, arm=arm)
+        return self.referee.judge(trace)
+
+    def _same(self, arm: Arm, other: Arm) -> bool:
+        """Whether two arms are known to have done the same bit for bit, so that one judgement is both's."""
+        if (arm.placement, arm.execution) != (other.placement, other.execution) or "trial" in (
+            arm.trainer,
+            other.trainer,
+        ):
+            return False
+        for pair in ((arm, other), (other, arm)):
+            comparison = self._comparisons.get(pair)
+            if comparison is not None and comparison.first is None and not comparison.skipped:
+                return True
+        return False
+
+    def told(self) -> list[Told]:
+        """Everything the referee has to say of the plan's arms."""
+        found = {arm: self.judgement(arm) for arm in self.plan.arms if arm.execution == self.plan.executions[0]}
+        judged = {arm: judgement for arm, judgement in found.items() if judgement is not None}
+        return attributed(judged, self.plan.placements)
+
     # Comparing.
 
     def compare(self, suspect: Arm, reference: Arm) -> Comparison | None:
@@ -130,7 +181,7 @@ class Judge:
         first, second = self.trace(suspect), self.trace(reference)
         if first is None or second is None:
             return None
-        same_mode = (suspect.placement, suspect.execution) == (reference.placement, reference.execution)
+        same_mode = _same_mode(suspect, reference)
         comparison = self._compared(first, second, same_mode)
         self._comparisons[suspect, reference] = comparison
         return comparison
@@ -179,10 +230,7 @@ class Judge:
         if found.difference.raised is not None:
             self._prepared[found.difference.raised] = PreparedArm(found.difference.raised, self.subject)
         again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
-        same_mode = (found.suspect.placement, found.suspect.execution) == (
-            found.reference.placement,
-            found.reference.execution,
-        )
+        same_mode = _same_mode(found.suspect, found.reference)
         first = self._compared(again[0], again[1], same_mode).first
         return first is not None and first.place == found.difference.place
 
@@ -203,23 +251,101 @@ class Judge:
         errors = [trace.error for trace in self._traces.values()]
         if all(errors):
             return Verdict(case=self.case, verdict=RAISES, arms=self._reports(), reason=str(errors[0]))
-        observations: dict[str, Observation] = {}
+        differences = self.differences()
+        told = self.told()
+        observations: list[Observation] = []
         flaky: list[str] = []
-        for found in self.differences():
+        rounding: list[str] = []
+        for found in differences:
+            if self._settled(found, told):
+                continue
             if not self._quick and not self.repeats(found):
                 flaky.append(message(found, self.subject))
                 continue
-            observation = self._observation(found)
-            observations.setdefault(observation.signature, observation)
+            made = self._observed(found, told)
+            if made:
+                observations += made
+            else:
+                rounding.append(message(found, self.subject))
+        for item in told:
+            if item.signature in {known.signature for known in observations}:
+                continue
+            if not self._quick and not self._told_again(item):
+                flaky.append(divergence_of(item).message)
+                continue
+            observations.append(_observation_of(item))
+        unique: dict[str, Observation] = {}
+        for observation in observations:
+            unique.setdefault(observation.signature, observation)
+        ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
         return Verdict(
             case=self.case,
-            verdict=DIVERGES if observations else CONFORMS,
+            verdict=DIVERGES if ordered else CONFORMS,
             arms=self._reports(),
-            observations=tuple(observations.values()),
-            compared=sum(item.compared for item in self._comparisons.values()),
-            not_compared=tuple(sorted({line for item in self._comparisons.values() for line in item.skipped})),
+            observations=tuple(ordered),
+            compared=sum(item.compared for item in self._comparisons.values()) + sum(j.compared for j in self._known),
+            not_compared=tuple(
+                sorted(
+                    {line for item in self._comparisons.values() for line in item.skipped}
+                    | {f"{j.arm}: {line}" for j in self._known for line in j.skipped}
+                    | set(self._unjudged)
+                )
+            ),
             flaky=tuple(flaky),
+            rounding=tuple(rounding),
         )
+
+    @property
+    def _known(self) -> list[Judgement]:
+        return [judgement for judgement in self._judgements.values() if judgement is not None]
+
+    def _settled(self, found: Found, told: Sequence[Told]) -> bool:
+        """Whether the referee has judged all there is to a difference from a user's loop, and says nothing of it.
+
+        A loop owes `fit` no bits: it may add up in another order, and report what it likes on its replicas.
+        """
+        if "trial" not in (found.suspect.trainer, found.reference.trainer) or found.difference.raised is not None:
+            return False
+        judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
+        if any(item is None or item.skipped or not item.compared for item in judged):
+            return False
+        return not _matching(found, told)[0]
+
+    def _told_again(self, item: Told) -> bool:
+        """Run the arm again; whether the referee says the same again."""
+        assert self.referee is not None
+        again = self.referee.judge(self._prepared[item.suspect].run())
+        name = item.named.name if item.named else None
+        return any(
+            departure.stage is item.departure.stage and name in {n.name for n in departure.causes} | {None}
+            for departure in again.departures
+        )
+
+    def _observed(self, found: Found, told: Sequence[Told]) -> list[Observation]:
+        """What is said of a difference; nothing where rounding alone explains it."""
+        matching, wrong = ([], found.suspect) if found.difference.raised is not None else _matching(found, told)
+        named = [(item, item.named) for item in matching if item.named is not None]
+        if named:
+            return [
+                Observation(
+                    divergence=divergence(found, self.subject),
+                    cause=cause_of(item),
+                    signature=signature(found.axis, item.departure.stage, known.name, known.feature),
+                    wrong_arm=str(wrong),
+                )
+                for item, known in named
+            ]
+        observation = self._observation(found)
+        if observation.cause.name == "unexplained" and not matching and self._amplified(found):
+            return []
+        return [observation]
+
+    def _amplified(self, found: Found) -> bool:
+        """Whether two arms in different modes each took every step as the referee does: then rounding grew."""
+        if _same_mode(found.suspect, found.reference) or found.difference.raised is not None:
+            return False
+        judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
+        return all(item is not None and item.conforms and not item.skipped and item.compared for item in judged)
 
     @property
     def worst(self) -> float:
@@ -290,6 +416,35 @@ class Judge:
         if len(agreed) != 1:
             return None
         return found.suspect if agreed[0] == found.reference else found.reference
+
+
+def _same_mode(first: Arm, second: Arm) -> bool:
+    """Whether two arms owe one another the same bits: trainers of ours, on one placement in one execution."""
+    ours = "trial" not in (first.trainer, second.trainer)
+    return ours and (first.placement, first.execution) == (second.placement, second.execution)
+
+
+def _matching(found: Found, told: Sequence[Told]) -> tuple[list[Told], Arm]:
+    """What the referee says of one arm of a difference and not of the other, and of which arm.
+
+    A loss that is wrong is seen where the arm shows it first, which may be as late as its gradient or its report.
+    """
+    sides = [(found.suspect, found.reference), (found.reference, found.suspect)]
+    for arm, other in sides:
+        only = [item for item in told if arm in item.arms and other not in item.arms]
+        late = [item for item in only if item.departure.stage.order >= found.difference.stage.order]
+        if late:
+            return late, arm
+    return [], found.suspect
+
+
+def _observation_of(item: Told) -> Observation:
+    return Observation(
+        divergence=divergence_of(item),
+        cause=cause_of(item),
+        signature=item.signature,
+        wrong_arm=str(item.suspect),
+    )
 
 
 def replace_trainer(arm: Arm, trainer: str) -> Arm:

@@ -30,7 +30,13 @@ from conformance.trainers import TRAINERS
 from conformance.training import Logbook, Setup, Training
 
 # What the recorder does by itself, beside passing calls on to the training.
-_TAPS = frozenset({"_write", "_write_rows", "_mark", "_end_step", "_allocate", "_local_gradients", "_gradient", "read"})
+_TAPS = frozenset(
+    {"_write", "_write_rows", "_mark", "_end_step", "_allocate", "_local_gradients", "_gradient", "read"}
+    | {"_part", "_as_logged", "_first_of", "_before_call", "_after_call", "recorded_outputs", "loss_call", "begin"}
+)
+
+# What passes a user's calls on and does nothing by itself: what fails there is the user's call.
+_PASSES = frozenset({"watched", "watched_apply", "watched_update_step", "watched_call", "watched_function", "call"})
 
 
 class PreparedArm:
@@ -95,7 +101,7 @@ class PreparedArm:
             model=model,
             optimizer=optimizer,
             slots=slots,
-            sample=next(training.data.batches(training.batch_size)),
+            sample=next(training.data.class_weighted(training.class_weight).batches(training.batch_size)),
             names=training.names,
         )
         with self.scope():
@@ -177,10 +183,13 @@ class PreparedArm:
 
 def _observed(error: Exception) -> Exception:
     """The error, if the training raised it; what this package raises is raised again, never taken for a finding."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
-    taps = any(f.f_globals.get("__name__") == "conformance.recording" and f.f_code.co_name in _TAPS for f, _ in frames)
-    if isinstance(error, ConformanceError) or module.startswith("conformance.") or taps:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, ConformanceError):
+        # Raised while a user's function was traced, it comes wrapped in the lines of that function.
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from error
+    taps = any(f.f_globals.get("__name__") == "conformance.recording" and f.f_code.co_name in _TAPS for f in frames)
+    ours = bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("conformance.")
+    if taps or (ours and frames[-1].f_code.co_name not in _PASSES):
         raise error
     return error
 

@@ -8,6 +8,11 @@ The taps sit where every trainer has to pass: the model's loss (batch, outputs, 
 replica's own gradients) and `update_step` (the reduced ones), and the end of `apply` (slots, weights, states). They
 are attributes of the one model and the one optimizer of this arm; no class of Keras is changed.
 
+A loop of the user's own hides its batches and its targets, so there the model's `call` and the loss it was given are
+watched, and its steps end where it calls its optimizer. Only calls under a `GradientTape` are a step's: whatever a
+loop evaluates in between leaves no mark. Of several such calls before one `apply`, a model called twice or gradients
+accumulated by hand, the first gives the step's batch, outputs and loss, and their number is recorded.
+
 Each replica has logs of its own, on its own device and outside of the strategy, so that what is written on a replica
 is what that replica saw, not what the strategy made of it.
 """
@@ -26,26 +31,34 @@ from conformance.trace import FINAL, Trace
 
 
 class Log:
-    """One quantity over all steps on all replicas: a variable (steps + 1, ...) a replica.
+    """One quantity on all replicas: a variable (rows, ...) a replica."""
 
-    The last row takes what comes after the last expected step, so that a training that runs too long is recorded as
-    such and not disturbed by a write out of bounds.
-    """
-
-    def __init__(self, steps: int, shape: tuple[int, ...], dtype: Any, devices: Iterable[str]) -> None:
+    def __init__(self, rows: int, shape: tuple[int, ...], dtype: Any, devices: Iterable[str]) -> None:
         import tensorflow as tf
 
         self.rows: list[Any] = []
         for device in devices:
             with tf.device(device):
-                self.rows.append(tf.Variable(tf.zeros((steps + 1, *shape), dtype), trainable=False))
+                self.rows.append(tf.Variable(tf.zeros((rows, *shape), dtype), trainable=False))
 
-    def write(self, replica: int, step: Any, value: Any) -> None:
-        """Write a step's value; inside of a graph, this is an operation of the graph."""
+    def write(self, replica: int, row: Any, value: Any) -> None:
+        """Write a row, its index as (1, 1); inside of a graph, this is an operation of the graph."""
         import tensorflow as tf
 
-        row = self.rows[replica]
-        row.scatter_nd_update(step, tf.expand_dims(tf.cast(value, row.dtype), 0))
+        rows = self.rows[replica]
+        rows.scatter_nd_update(row, tf.expand_dims(tf.cast(value, rows.dtype), 0))
+
+    def count(self, replica: int, row: Any) -> None:
+        """Add one to a row."""
+        import tensorflow as tf
+
+        self.rows[replica].scatter_nd_add(row, tf.ones((1,), tf.int32))
+
+    def at(self, replica: int, row: Any) -> Any:
+        """A row's value."""
+        import tensorflow as tf
+
+        return tf.gather_nd(self.rows[replica], row)[0]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -53,12 +66,20 @@ class Log:
             row.assign(np.zeros(row.shape, row.dtype.as_numpy_dtype))
 
     def read(self) -> list[Array]:
-        """The values of every replica, (steps + 1, ...) each."""
+        """The values of every replica, (rows, ...) each."""
         return [row.numpy() for row in self.rows]
+
+
+CALLS, LOSSES = "calls", "losses"
+"""What is counted beside the stages: calls of the model, and of the loss it was given, under a tape."""
 
 
 class Recorder:
     """Records the stages of every step of one prepared arm.
+
+    Every log has two rows more than there are steps: one takes what comes after the last expected step, so that a
+    training that runs too long is recorded as such and not disturbed by a write out of bounds; the other is never
+    read, and takes what is not to be kept, so that nothing has to branch.
 
     Args:
         strategy: the arm's strategy.
@@ -73,6 +94,7 @@ class Recorder:
         in_step: whether `apply` ends a step, in the graph: for trainers that run several steps in one call. Others
             leave Python between the steps and say `end_step` there.
         applied: whether the optimizer was called at all, in this run or in the one that traced its graph.
+        called: whether the model's outputs were recorded where it was called; as `applied`.
     """
 
     def __init__(
@@ -91,16 +113,23 @@ class Recorder:
         self.strategy, self.steps, self.model, self.optimizer = strategy, steps, model, optimizer
         self.in_step = False
         self.applied = False
+        self.called = False
         self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
         self.devices = list(strategy.extended.worker_devices) if replicas > 1 else [""]
         self._replica_of = {device.lower(): index for index, device in enumerate(self.devices)}
-        self._cursor = Log(0, (), tf.int32, self.devices)
+        self._cursor = Log(1, (), tf.int32, self.devices)
         self._logs: dict[tuple[Stage, str], Log] = {}
         self._between: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
-        self._counts = {stage: Log(steps, (), tf.int32, self.devices) for stage in Stage}
-        self._rows = Log(steps, (), tf.int32, self.devices)
+        self._begun: dict[tuple[Stage, str], tuple[Array, ...]] = {}
+        self._first: list[tuple[Stage, str, Any, Log]] = []
+        counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES]
+        self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
+        self._rows = Log(steps + 2, (), tf.int32, self.devices)
+        self._rates = Log(steps + 2, (), tf.float32, self.devices)
+        self._rated: set[int] = set()
+        self._by_calls = False
         self._names = names
         paths = names.setdefault("variables", [v.path for v in model.variables])
         self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])
@@ -123,7 +152,9 @@ class Recorder:
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
-        outputs = getattr(self.model, "outputs", None) or tf.nest.flatten(self.model(sample[0], training=False))
+        outputs = getattr(self.model, "outputs", None)
+        if not outputs or any(None in tensor.shape[1:] for tensor in outputs):
+            outputs = tf.nest.flatten(self.model(sample[0], training=False))
         self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
         for name, tensor in zip(self.output_names, outputs, strict=True):
             self._add(Stage.OUTPUTS, name, (rows, *tensor.shape[1:]), tensor.dtype)
@@ -146,7 +177,7 @@ class Recorder:
                 self._add(stage, name, tuple(variable.shape), variable.dtype)
 
     def _add(self, stage: Stage, name: str, shape: tuple[int, ...], dtype: Any) -> None:
-        self._logs[stage, name] = Log(self.steps, tuple(shape), dtype, self.devices)
+        self._logs[stage, name] = Log(self.steps + 2, tuple(shape), dtype, self.devices)
 
     def components(self, variable: Any) -> tuple[Any, ...]:
         """A variable's copies, one a replica (a single one on one device)."""
@@ -174,14 +205,19 @@ class Recorder:
 
         return tf.expand_dims(tf.minimum(self._cursor.rows[replica].read_value(), self.steps), 0)
 
-    def _write(self, replica: int, stage: Stage, name: str, value: Any) -> None:
-        self._logs[stage, name].write(replica, self._step(replica), value)
-
-    def _mark(self, replica: int, stage: Stage) -> None:
+    def _first_of(self, counted: str, replica: int) -> Any:
+        """This step's row, or the one that is never read if something was counted in this step already."""
         import tensorflow as tf
 
+        step = self._step(replica)
+        return tf.where(self._counts[counted].at(replica, step) > 0, [[self.steps + 1]], step)
+
+    def _write(self, replica: int, stage: Stage, name: str, value: Any, row: Any = None) -> None:
+        self._logs[stage, name].write(replica, self._step(replica) if row is None else row, value)
+
+    def _mark(self, replica: int, stage: Stage, row: Any = None) -> None:
         self._reached = stage
-        self._counts[stage].rows[replica].scatter_nd_add(self._step(replica), tf.ones((1,), tf.int32))
+        self._counts[stage.value].count(replica, self._step(replica) if row is None else row)
 
     # The taps.
 
@@ -192,12 +228,11 @@ class Recorder:
         replica = self._replica()
         if replica is None:
             return
-        parts = [x, y] if sample_weight is None else [x, y, sample_weight]
-        leaves = [leaf for part in parts for leaf in tf.nest.flatten(part)]
-        for name, leaf in zip(self.batch_names, leaves, strict=False):
-            self._write_rows(replica, Stage.BATCH, name, leaf)
-        self._rows.write(replica, self._step(replica), tf.shape(leaves[0])[0])
-        self._mark(replica, Stage.BATCH)
+        step = self._step(replica)
+        self._rows.write(replica, step, tf.shape(tf.nest.flatten(x)[0])[0])
+        for part, given in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                self._part(replica, part, given, step)
 
     def outputs(self, outputs: Any) -> None:
         """Record what the model gave for those rows."""
@@ -222,39 +257,161 @@ class Recorder:
         self._write(replica, Stage.LOSS, "loss", tf.reduce_sum(loss))
         self._mark(replica, Stage.LOSS)
 
-    def _write_rows(self, replica: int, stage: Stage, name: str, value: Any) -> None:
+    def _part(self, replica: int, part: str, given: Any, row: Any) -> None:
+        """Record one of a batch's parts, all of its arrays or none."""
+        import tensorflow as tf
+
+        names = [name for name in self.batch_names if _part_of(name) == part]
+        leaves = self._as_logged(Stage.BATCH, names, tf.nest.flatten(given))
+        for name, leaf in zip(names, leaves, strict=False):
+            self._write_rows(replica, Stage.BATCH, name, leaf, row)
+        if leaves and part == "x":
+            self._mark(replica, Stage.BATCH, row)
+        elif leaves:
+            self._counts[part].count(replica, row)
+
+    def _as_logged(self, stage: Stage, names: list[str], values: list[Any]) -> list[Any]:
+        """Values with the logs' number of elements a row, in the logs' shapes; nothing if one has not.
+
+        What a user's loop hands on may be squeezed, expanded, or something else altogether.
+        """
+        import tensorflow as tf
+
+        if len(names) != len(values) or any(value is None for value in values):
+            return []
+        made: list[Any] = []
+        for name, value in zip(names, values, strict=True):
+            tensor = value if isinstance(value, tf.RaggedTensor) else tf.convert_to_tensor(value)
+            wanted = self._logs[stage, name].rows[0].shape[2:]
+            if isinstance(tensor, tf.RaggedTensor) or not tensor.shape.rank or tensor.dtype == tf.string:
+                return []
+            if not tensor.shape[1:].is_compatible_with(wanted):
+                if tensor.shape[1:].num_elements() != wanted.num_elements():
+                    return []
+                tensor = tf.reshape(tensor, (-1, *wanted))
+            made.append(tensor)
+        return made
+
+    def _write_rows(self, replica: int, stage: Stage, name: str, value: Any, row: Any = None) -> None:
         import tensorflow as tf
 
         most = self._logs[stage, name].rows[replica].shape[1]
         value = tf.convert_to_tensor(value)[:most]
         missing = most - tf.shape(value)[0]
-        self._write(replica, stage, name, tf.pad(value, [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)))
+        self._write(replica, stage, name, tf.pad(value, [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)), row)
 
-    def watch_model(self) -> None:
-        """Watch `compute_loss`, through which `fit` and `train_on_batch` pass with batch, outputs and loss."""
+    def watch_model(self, *, loss_only: bool = False) -> None:
+        """Watch `compute_loss`, through which `fit` and `train_on_batch` pass with batch, outputs and loss.
+
+        Args:
+            loss_only: batch and outputs are seen elsewhere.
+        """
         compute_loss = self.model.compute_loss
 
-        def watched(
-            x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-        ) -> Any:
-            loss = compute_loss(x, y, y_pred, sample_weight, training)
-            if training:
-                self.batch(x, y, sample_weight)
-                self.outputs(y_pred)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            loss = compute_loss(*args, **kwargs)
+            given = dict(zip(("x", "y", "y_pred", "sample_weight", "training"), args, strict=False)) | kwargs
+            # An overridden one may know nothing of training, and is called all the same to evaluate.
+            if given.get("training", under_tape()):
+                if not loss_only:
+                    self.batch(given.get("x"), given.get("y"), given.get("sample_weight"))
+                    self.outputs(given.get("y_pred"))
                 self.loss(loss)
             return loss
 
         self.model.compute_loss = watched
 
+    def watch_calls(self, *, batch: bool = False, untaped: bool = False) -> None:
+        """Watch the model's `call`: its outputs, how often it is called in a step, what the first step begins with.
+
+        Args:
+            batch: what it is called on is the batch: nobody else sees it.
+            untaped: a call under no tape is recorded too, until there is one under a tape: nothing but steps is run.
+        """
+        call = self.model.call
+        self._by_calls = True
+        self._first = [
+            (stage, name, variable, Log(2, tuple(variable.shape), variable.dtype, self.devices))
+            for stage, held in self._held.items()
+            for name, variable in held
+        ]
+
+        def watched_call(*args: Any, **kwargs: Any) -> Any:
+            taped = under_tape()
+            replica = self._replica() if taped or untaped else None
+            if replica is None:
+                return call(*args, **kwargs)
+            self._before_call(replica)
+            outputs = call(*args, **kwargs)
+            inputs = args[0] if args else next(iter(kwargs.values()), None)
+            self._after_call(replica, inputs if batch else None, outputs, taped)
+            return outputs
+
+        self.model.call = watched_call
+
+    def _before_call(self, replica: int) -> None:
+        import tensorflow as tf
+
+        row = tf.minimum(self._first_of(CALLS, replica), 1)
+        for _, _, variable, log in self._first:
+            log.write(replica, row, self.components(variable)[replica].read_value())
+
+    def _after_call(self, replica: int, inputs: Any, outputs: Any, taped: bool) -> None:
+        import tensorflow as tf
+
+        row = self._first_of(CALLS, replica)
+        made = self._as_logged(Stage.OUTPUTS, self.output_names, tf.nest.flatten(outputs))
+        for name, leaf in zip(self.output_names, made, strict=False):
+            self._write_rows(replica, Stage.OUTPUTS, name, leaf, row)
+        if inputs is not None:
+            self._rows.write(replica, row, tf.shape(tf.nest.flatten(inputs)[0])[0])
+            self._part(replica, "x", inputs, row)
+        if made:
+            self.called = True
+            self._mark(replica, Stage.OUTPUTS, row)
+        if taped:
+            self._counts[CALLS].count(replica, self._step(replica))
+
+    def recorded_outputs(self, rows: Any) -> list[Any] | None:
+        """What the model gave in this step, read off the logs: a compiled step of the user's lets no tensor out.
+
+        Args:
+            rows: the number of rows of this replica.
+        """
+        replica = self._replica()
+        if replica is None or not self.called:
+            return None
+        step = self._step(replica)
+        return [self._logs[Stage.OUTPUTS, name].at(replica, step)[:rows] for name in self.output_names]
+
+    def loss_call(self, y: Any, sample_weight: Any, loss: Any) -> None:
+        """Record what the loss given to a loop was called on, and its value unless that is None."""
+        replica = self._replica() if under_tape() else None
+        if replica is None:
+            return
+        row = self._first_of(LOSSES, replica)
+        for part, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                self._part(replica, part, given, row)
+        if loss is not None:
+            self._write(replica, Stage.LOSS, "loss", loss, row)
+            self._mark(replica, Stage.LOSS, row)
+        self._counts[LOSSES].count(replica, self._step(replica))
+
     def watch_optimizer(self) -> None:
         """Watch `apply` and `update_step`, through which every Keras update passes."""
+        # An optimizer around another hands on to it what the update rule receives.
+        inner = self.optimizer
+        while getattr(inner, "inner_optimizer", None) is not None:
+            inner = inner.inner_optimizer
         apply: Callable[..., Any] = self.optimizer.apply
-        update_step: Callable[..., Any] = self.optimizer.update_step
+        update_step: Callable[..., Any] = inner.update_step
 
         def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
             self.applied = True
             replica = self._replica()
             if replica is not None:
+                self._rated.discard(replica)
                 self._local_gradients(replica, grads, trainable_variables)
             result = apply(grads, trainable_variables)
             if replica is not None and self.in_step:
@@ -262,11 +419,11 @@ class Recorder:
             return result
 
         def watched_update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
-            self._gradient(gradient, variable)
+            self._gradient(gradient, variable, learning_rate)
             return update_step(gradient, variable, learning_rate)
 
         self.optimizer.apply = watched_apply
-        self.optimizer.update_step = watched_update_step
+        inner.update_step = watched_update_step
 
     def _local_gradients(self, replica: int, grads: Any, variables: Any) -> None:
         import tensorflow as tf
@@ -278,7 +435,7 @@ class Recorder:
                 self._write(replica, Stage.LOCAL_GRADIENT, str(name), tf.convert_to_tensor(gradient))
         self._mark(replica, Stage.LOCAL_GRADIENT)
 
-    def _gradient(self, gradient: Any, variable: Any) -> None:
+    def _gradient(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         import tensorflow as tf
 
         value = getattr(variable, "value", variable)
@@ -288,12 +445,21 @@ class Recorder:
         name, replica = found
         self._write(replica, Stage.GRADIENT, name, tf.convert_to_tensor(gradient))
         self._mark(replica, Stage.GRADIENT)
+        if replica not in self._rated:
+            # All variables of a step are updated at one rate.
+            self._rated.add(replica)
+            self._rates.write(replica, self._step(replica), tf.convert_to_tensor(learning_rate))
 
     def _left(self) -> list[tuple[Stage, str, Any]]:
-        """Everything a step leaves behind: slots, weights, states."""
-        left = [(Stage.UPDATE, name, v) for name, v in zip(self._slot_names, self.optimizer.variables, strict=False)]
+        """Everything a step leaves behind: slots, weights, states; no slots where the optimizer had no part in it."""
+        slots = self.optimizer.variables if self.applied else []
+        left = [(Stage.UPDATE, name, v) for name, v in zip(self._slot_names, slots, strict=False)]
         left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
         return [item for item in left if item[:2] in self._logs]
+
+    def weights(self) -> dict[str, tuple[Array, ...]]:
+        """Every weight as it is now, on every replica."""
+        return {name: tuple(c.numpy() for c in self.components(v)) for name, v in self._held[Stage.WEIGHTS]}
 
     def _end_step(self, replica: int) -> None:
         """In the graph: record what the step left behind and go to the next one."""
@@ -302,6 +468,15 @@ class Recorder:
         for stage in (Stage.UPDATE, Stage.WEIGHTS, Stage.STATE):
             self._mark(replica, stage)
         self._cursor.rows[replica].assign_add([1])
+
+    def begin(self) -> None:
+        """Before the first step, outside of any graph: record what it begins with. Later calls do nothing."""
+        if not self._begun:
+            self._begun = {
+                (stage, name): tuple(c.numpy() for c in self.components(v))
+                for stage, held in self._held.items()
+                for name, v in held
+            }
 
     def end_step(self) -> None:
         """Between steps: record what the step left behind and go to the next one."""
@@ -315,25 +490,34 @@ class Recorder:
             row.assign([self._ended])
         self._reached = Stage.STATE
 
+    def ended(self) -> int:
+        """How many steps have ended."""
+        return int(self._cursor.read()[0][0])
+
     def log_name(self, name: str) -> str:
         """The name of something reported, with the output it is of called as in the first arm."""
         for ours, theirs in zip(output_names(self.model, len(self.output_names)), self.output_names, strict=True):
-            if name.startswith(f"{ours}_"):
-                return theirs + name.removeprefix(ours)
+            for prefix in (f"{ours}_", f"val_{ours}_"):
+                if name.startswith(prefix):
+                    return prefix.replace(ours, theirs) + name.removeprefix(prefix)
         return name
 
     # Before and after a run.
 
     def reset(self) -> None:
         """Forget the last run."""
-        for log in (self._cursor, self._rows, *self._counts.values(), *self._logs.values()):
+        logs = [self._cursor, self._rows, self._rates, *self._counts.values(), *self._logs.values()]
+        for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
         self._between.clear()
+        self._begun = {}
         self._ended = 0
 
     def start(self, slot_values: list[Array]) -> dict[tuple[Stage, str], tuple[Array, ...]]:
         """What a run starts from; `slot_values` are those of an optimizer that is not built yet."""
-        held = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in self._left()}
+        left = [(Stage.UPDATE, n, v) for n, v in zip(self._slot_names, self.optimizer.variables, strict=False)]
+        left += [item for item in self._left() if item[0] is not Stage.UPDATE]
+        held = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in left}
         unbuilt = {
             (Stage.UPDATE, name): (value,) * len(self.devices)
             for name, value in zip(self._slot_names, slot_values, strict=True)
@@ -342,17 +526,21 @@ class Recorder:
 
     def read(self, arm: Arm) -> Trace:
         """The trace of the run that has ended."""
-        ended = int(self._cursor.read()[0][0])
+        ended = self.ended()
         trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
-        counts = {stage: log.read() for stage, log in self._counts.items()}
+        counts = {name: log.read() for name, log in self._counts.items()}
         rows = self._rows.read()
+        last = self.steps + (ended > self.steps)
+        if self._by_calls and self.in_step:
+            # What no `apply` has ended was no step.
+            last = min(last, ended)
         for (stage, name), log in self._logs.items():
-            written = [count > 0 for count in counts[stage]]
-            if not any(flag.any() for flag in written):
+            written = counts[stage.value if stage is not Stage.BATCH or name.startswith("x") else _part_of(name)]
+            if not any(count[:last].any() for count in written):
                 continue
             values = log.read()
-            for step in range(self.steps + (ended > self.steps)):
-                if not any(flag[step] for flag in written):
+            for step in range(last):
+                if not any(count[step] for count in written):
                     continue
                 kept = tuple(value[step] for value in values)
                 if stage in (Stage.BATCH, Stage.OUTPUTS):
@@ -361,7 +549,33 @@ class Recorder:
         trace.values.update(self._between)
         for stage, name, variable in self._left():
             trace.values[FINAL, stage, name] = tuple(c.numpy() for c in self.components(variable))
+        self._read_beside(trace, counts, last)
         return trace
+
+    def _read_beside(self, trace: Trace, counts: dict[str, list[Array]], last: int) -> None:
+        """What is recorded beside the compared quantities."""
+        (rates, *_) = self._rates.read()
+        (updates, *_) = counts[Stage.GRADIENT.value]
+        trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
+        trace.first = dict(self._begun)
+        if not self._by_calls:
+            return
+        calls = counts[CALLS]
+        trace.calls = {step: tuple(int(count[step]) for count in calls) for step in range(min(last, trace.steps))}
+        if any(count[0] for count in (*calls, *counts[Stage.OUTPUTS.value])):
+            trace.first |= {(stage, n): tuple(value[0] for value in log.read()) for stage, n, _, log in self._first}
+
+
+def under_tape() -> bool:
+    """Whether a `GradientTape` listens, in the code that is run or traced: a step's forward pass is under one."""
+    from tensorflow.python.eager import record
+
+    return bool(record.could_possibly_record())
+
+
+def _part_of(name: str) -> str:
+    """The part of a batch that one of its arrays belongs to."""
+    return name.partition("[")[0]
 
 
 def slot_name(variable: Any) -> str:

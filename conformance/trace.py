@@ -36,6 +36,11 @@ class Trace:
         steps: how many steps ran to their end.
         values: by (step, stage, name) the arrays of every replica; step `FINAL` holds what was left at the end.
         start: by (stage, name) what the training started from: slots, weights, states.
+        first: by (stage, name) the weights and states as the first step found them: a loop may have loaded or
+            initialized them anew after the start.
+        rates: by step the learning rate that the first replica's update rule received; no step without an update.
+        calls: by step how often the model was called under a tape on each replica, where calls are watched; batch,
+            outputs and loss of a step are those of the first call.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
         error: what it raised, if it raised.
         reached: the last stage that was run or traced.
@@ -48,6 +53,9 @@ class Trace:
     steps: int = 0
     values: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
     start: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
+    first: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
+    rates: dict[int, float] = field(default_factory=dict)
+    calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
     error: Raised | None = None

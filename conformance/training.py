@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Training:
             global generators. It makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case
             seeds its layers.
         trial: the user's loop, or None.
+        class_weight: the weight of each class, or None; only without sample weights, and with one output.
+        validation: rows that are evaluated after every epoch, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.
         start: the variables' initial values, by the first arm that was prepared.
@@ -44,6 +46,8 @@ class Training:
     seed: int = 0
     global_seed: bool = True
     trial: Callable[..., Any] | None = None
+    class_weight: Mapping[int, float] | None = None
+    validation: Arrays | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
     start: dict[str, list[Array]] = field(default_factory=dict, compare=False)
 

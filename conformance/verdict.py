@@ -18,6 +18,13 @@ from conformance.stage import Stage
 CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
 
 
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What the referee says a quantity should have been, in float64; floats as `float.hex`, which loses nothing."""
+
+    shape: tuple[int, ...]
+    values: tuple[str, ...]
+
+
 class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     """The first place where two arms differ by more than is allowed.
 
@@ -34,6 +41,8 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
         ulps: largest distance in units in the last place, where it means something.
         ratio: the constant c with first = c x second within the allowance, where there is one other than 1.
         message: seen, wanted and where, in one line.
+        expected: of an arm that is held against the referee, what the quantity should have been; None where it is
+            large, or no number.
     """
 
     arms: tuple[str, str]
@@ -47,6 +56,7 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int | None = None
     ulps: int | None = None
     ratio: float | None = None
+    expected: Expected | None = None
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +109,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         compared: how many quantities were compared.
         not_compared: what one arm reports and another does not.
         flaky: divergences that a second run did not repeat, as messages.
+        rounding: differences of arms that each took every step as the referee does, so that rounding alone has grown
+            between them (`rounding_amplified`), as messages; they are no divergences.
     """
 
     case: Case | None
@@ -110,6 +122,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     compared: int = 0
     not_compared: tuple[str, ...] = ()
     flaky: tuple[str, ...] = ()
+    rounding: tuple[str, ...] = ()
 
     @property
     def conforms(self) -> bool:
@@ -146,6 +159,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             lines += [f"    {line}" for line in item.cause.evidence]
             lines.append(f"  advice: {item.cause.advice}")
         lines += [f"  flaky: {message}" for message in self.flaky]
+        lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]
         if self.repro:
             lines.append(f"  repro: {self.repro}")
         return "\n".join(lines)
@@ -168,6 +182,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "compared": verdict.compared,
         "not_compared": verdict.not_compared,
         "flaky": verdict.flaky,
+        "rounding": verdict.rounding,
     }
     return {key: json_safe(msgspec.to_builtins(value)) for key, value in data.items()}
 
@@ -190,6 +205,7 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
         compared=data.get("compared", 0),
         not_compared=tuple(data.get("not_compared", ())),
         flaky=tuple(data.get("flaky", ())),
+        rounding=tuple(data.get("rounding", ())),
     )
 
 

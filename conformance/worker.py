@@ -104,12 +104,12 @@ def _judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable
 
 
 def load_loop(text: str) -> Callable[..., Any]:
-    """The user's step named by `package.module:function`, found from the current directory too.
+    """The user's loop named by `package.module:function`, found from the current directory too.
 
     Raises:
-        UsageError: when there is no such module or function, or it has not a step's parameters.
+        UsageError: when there is no such module or function, or it has not a loop's parameters.
     """
-    from conformance.trainers.trial import check_signature
+    from conformance.trainers.forms import loop_of
 
     module, _, name = text.partition(":")
     if not module or not name:
@@ -120,9 +120,7 @@ def load_loop(text: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module), name)
     except Exception as error:  # The user's module may raise anything.
         raise UsageError(f"--loop {text!r} cannot be imported: {' '.join(str(error).split())}") from error
-    check_signature(function)
-    loaded: Callable[..., Any] = function
-    return loaded
+    return loop_of(function).function
 
 
 if __name__ == "__main__":

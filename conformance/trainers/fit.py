@@ -23,8 +23,32 @@ def compile_model(setup: Setup) -> None:
             jit_compile=setup.execution == "xla",
             steps_per_execution=setup.training.steps_per_execution,
         )
-    setup.recorder.watch_model()
+    own_step = has_own_step(setup.model)
+    setup.recorder.watch_model(loss_only=own_step)
     setup.recorder.watch_optimizer()
+    if own_step:
+        _watch_own_step(setup)
+
+
+def has_own_step(model: Any) -> bool:
+    """Whether a model's class has a `train_step` of its own, which `fit` trains with."""
+    import keras
+
+    return type(model).train_step is not keras.Model.train_step
+
+
+def _watch_own_step(setup: Setup) -> None:
+    """Watch a `train_step` that need not pass through `compute_loss`: what it is given, and the model's calls."""
+    import keras
+
+    train_step = setup.model.train_step
+
+    def watched(data: Any) -> Any:
+        setup.recorder.batch(*keras.utils.unpack_x_y_sample_weight(data))
+        return train_step(data)
+
+    setup.model.train_step = watched
+    setup.recorder.watch_calls()
 
 
 def prepare(setup: Setup) -> Run:
@@ -46,6 +70,9 @@ def prepare(setup: Setup) -> Run:
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch
 
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            recorder.begin()
+
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             recorder.end_step()
             last = min(batch, training.steps_per_epoch - 1)
@@ -61,6 +88,9 @@ def prepare(setup: Setup) -> Run:
         setup.model.fit(
             **_fed(data, training.feed, training.batch_size, training.steps_per_epoch),
             epochs=training.epochs,
+            class_weight=None if training.class_weight is None else dict(training.class_weight),
+            validation_data=None if training.validation is None else _keras_parts(training.validation.copy()),
+            validation_batch_size=training.batch_size,
             shuffle=False,
             verbose=0,
             callbacks=[Reports(logbook)],
@@ -77,9 +107,12 @@ def _fed(data: Arrays, feed: str, batch_size: int, steps_per_epoch: int) -> dict
 
         return {"x": tf.data.Dataset.from_tensor_slices(data.structure()).batch(batch_size)}
     names = ("x", "y", "sample_weight")
-    # As arrays, Keras takes several inputs or outputs as a list.
-    parts = [list(part) if isinstance(part, tuple) else part for part in data.structure()]
-    return {**dict(zip(names, parts, strict=False)), "batch_size": batch_size}
+    return {**dict(zip(names, _keras_parts(data), strict=False)), "batch_size": batch_size}
+
+
+def _keras_parts(data: Arrays) -> tuple[Any, ...]:
+    """The parts as arrays: Keras takes several inputs or outputs as a list."""
+    return tuple(list(part) if isinstance(part, tuple) else part for part in data.structure())
 
 
 def _endless(data: Arrays, batch_size: int) -> Iterator[tuple[Any, ...]]:

@@ -16,13 +16,15 @@ def prepare(setup: Setup) -> Run:
     """
     compile_model(setup)
     training = setup.training
+    class_weight = None if training.class_weight is None else dict(training.class_weight)
 
     def run(data: Arrays, logbook: Logbook) -> None:
         for _ in range(training.epochs):
             for batch in data.batches(training.batch_size):
                 parts: list[Any] = [list(part) if isinstance(part, tuple) else part for part in batch]
                 x, y, sample_weight = (*parts, None)[:3]
-                setup.model.train_on_batch(x, y, sample_weight=sample_weight)
+                setup.recorder.begin()
+                setup.model.train_on_batch(x, y, sample_weight=sample_weight, class_weight=class_weight)
                 setup.recorder.end_step()
         setup.optimizer.finalize_variable_values(setup.model.trainable_variables)
 

@@ -1,89 +1,112 @@
-"""The user's own loop, unedited.
+"""The user's own loop, unedited, in any of its forms.
 
 A step of any subset of `model`, `optimizer`, `loss_fn`, `x`, `y`, `sample_weight` is called once a batch by the same
 driver as the reference loop, so whatever differs is the step's. What it does is read off its optimizer, its model's
-calls and its return value.
+calls and its return value: a loss, `(loss, ...)`, a dictionary with `loss`, or nothing.
 """
 
 from __future__ import annotations
 
-import inspect
-import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from conformance.errors import UnsupportedError, UsageError
-from conformance.trainers.loop import as_loss, drive, loss_function
-from conformance.training import Run, Setup
+import numpy as np
 
-STEP_PARAMETERS = ("model", "optimizer", "loss_fn", "x", "y", "sample_weight")
+from conformance.data import Arrays
+from conformance.errors import UnsupportedError
+from conformance.trainers import whole
+from conformance.trainers.forms import STEP, Loop, loop_of
+from conformance.trainers.given_loss import given_loss
+from conformance.trainers.loop import drive
+from conformance.training import Logbook, Run, Setup
 
-
-def check_signature(step: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters a step is called with.
-
-    Raises:
-        UsageError: when it is not callable, or its parameters are not those of a step.
-    """
-    if not callable(step):
-        raise UsageError(f"{step!r} is not a function; give a train_step({', '.join(STEP_PARAMETERS)})")
-    parameters = inspect.signature(step).parameters
-    required = [name for name, p in parameters.items() if p.default is p.empty]
-    unknown = [name for name in required if name not in STEP_PARAMETERS]
-    if unknown or "x" not in parameters:
-        raise UsageError(
-            f"{getattr(step, '__name__', step)}({', '.join(parameters)}) is not a training step: its parameters"
-            f" should be among {', '.join(STEP_PARAMETERS)}, with x"
-        )
-    return tuple(name for name in STEP_PARAMETERS if name in parameters)
+PYTHON_ONLY = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
+"""What a model does in Python alone: in a graph or on a replica, Keras fails in ways that name none of them."""
 
 
 def prepare(setup: Setup) -> Run:
-    """Give the function that trains with the user's step."""
-    import tensorflow as tf
-
+    """Give the function that trains with the user's loop."""
     trial = setup.training.trial
     assert trial is not None
-    names = check_signature(trial)
-    if len(setup.losses) == 1:
-        (loss,) = setup.losses
-        # A name means the reduced loss, as in `compile`; what the user wrote stays what the user wrote.
-        loss_fn: Any = as_loss(loss) if isinstance(loss, str) else loss
-    else:
-        total = loss_function(setup.losses, setup.training.parts.loss_weights)
+    loop = loop_of(trial)
+    if not setup.optimizer.built:
+        # A compiled step of a user's is one function for all arms, and TensorFlow lets a function make variables in its
+        # first call alone; across replicas it lets none.
+        with setup.scope():
+            setup.optimizer.build(setup.model.trainable_variables)
+    return _prepare_step(setup, loop) if loop.form == STEP else whole.prepare(setup, loop)
 
-        def loss_fn(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            return total(y_true, y_pred, sample_weight)
 
-    # Replicas take turns in the middle of a step, each in its thread.
-    replica = threading.local()
-    call = setup.model.call
+def _prepare_step(setup: Setup, loop: Loop) -> Run:
+    import tensorflow as tf
 
-    def watched_call(*args: Any, **kwargs: Any) -> Any:
-        result = call(*args, **kwargs)
-        if getattr(replica, "outputs", None) is None:
-            replica.outputs = result
-        return result
-
-    setup.model.call = watched_call
+    recorder, weights = setup.recorder, setup.training.class_weight
+    if setup.strategy.num_replicas_in_sync > 1:
+        # TensorFlow applies no optimizer in a function inside of a replica's; the driver compiles the whole step.
+        loop = Loop(getattr(loop.function, "python_function", loop.function), loop.form, loop.parameters)
+    given = {
+        "model": setup.model,
+        "optimizer": setup.optimizer,
+        "loss_fn": given_loss(setup),
+        "class_weight": None if weights is None else dict(weights),
+    }
+    # As sample weights for a step that takes those; any other knows of the classes by itself, or is found out.
+    class_weighted = "sample_weight" in loop.parameters and "class_weight" not in loop.parameters
+    _guard(setup, loop)
+    recorder.watch_calls(untaped=True)
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
-        replica.outputs = None
-        given = {"model": setup.model, "optimizer": setup.optimizer, "loss_fn": loss_fn}
-        given |= {"x": x, "y": y, "sample_weight": sample_weight}
-        result = trial(**{name: given[name] for name in names})
-        loss = result[0] if isinstance(result, tuple | list) and result else result
-        loss = tf.convert_to_tensor(loss) if loss is not None else None
-        return loss, replica.outputs, []
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        loss = _loss(loop.call(given | {"x": x, "y": y, "sample_weight": sample_weight}))
+        return loss, recorder.recorded_outputs(rows), []
 
-    train = drive(setup, step)
+    train = drive(setup, step, trial=True, class_weighted=class_weighted)
 
-    def run(data: Any, logbook: Any) -> None:
-        train(data, logbook)
-        if not setup.recorder.applied:
+    def run(data: Arrays, logbook: Logbook) -> None:
+        before = recorder.weights()
+        with whole.functions_run(eagerly=setup.execution == "eager"):
+            train(data, logbook)
+        if not recorder.applied and _same(before, recorder.weights()):
             raise UnsupportedError(
-                f"{getattr(trial, '__name__', trial)} never called the optimizer it was given, so its updates cannot"
+                f"{loop.name} never called the optimizer it was given and changed no weight, so its updates cannot"
                 " be watched; take `optimizer` as a parameter and call optimizer.apply(gradients, variables)"
             )
 
     return run
+
+
+def _loss(returned: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(returned, Mapping):
+        returned = returned.get("loss")
+    elif isinstance(returned, tuple | list):
+        returned = returned[0] if returned else None
+    return None if returned is None else tf.convert_to_tensor(returned)
+
+
+def _guard(setup: Setup, loop: Loop) -> None:
+    """Say at once what a step cannot call where it is."""
+    import tensorflow as tf
+
+    def guarded(name: str) -> Any:
+        method = getattr(setup.model, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not tf.executing_eagerly() or setup.strategy.num_replicas_in_sync > 1:
+                raise UnsupportedError(
+                    f"{loop.name} calls model.{name}, which runs in Python alone, not in a compiled or distributed"
+                    " step; ask for executions=('eager',) on one device, or give a train(...) instead"
+                )
+            return method(*args, **kwargs)
+
+        return call
+
+    for name in PYTHON_ONLY:
+        setattr(setup.model, name, guarded(name))
+
+
+def _same(one: dict[str, tuple[Any, ...]], other: dict[str, tuple[Any, ...]]) -> bool:
+    return all(
+        np.array_equal(first, second) for name in one for first, second in zip(one[name], other[name], strict=True)
+    )

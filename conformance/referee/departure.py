@@ -1,0 +1,75 @@
+"""What the referee says of an arm: where it departs from the clauses, and by which deviations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from conformance.arm import Arm
+from conformance.data import Array
+from conformance.stage import Stage
+
+
+@dataclass(frozen=True)
+class Named:
+    """A deviation that reproduces what was seen.
+
+    Attributes:
+        name: a name of the contract.
+        exact: whether it reproduces every step.
+        evidence: what was computed and found, a line each.
+        feature: the option involved, for the signature.
+    """
+
+    name: str
+    exact: bool
+    evidence: tuple[str, ...] = ()
+    feature: str = ""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A stage at which an arm departs from the clauses.
+
+    Attributes:
+        stage: the stage.
+        step: the first step at which it does.
+        name: the quantity that is furthest off there, as a multiple of what is allowed.
+        seen: the arm's value, on the replica that is furthest off.
+        wanted: the referee's.
+        magnitude: the largest absolute difference.
+        allowed: what rounding explains.
+        causes: the deviations that reproduce it; empty where nothing does.
+    """
+
+    stage: Stage
+    step: int
+    name: str
+    seen: Array
+    wanted: Array
+    magnitude: float
+    allowed: float
+    causes: tuple[Named, ...] = ()
+
+
+@dataclass
+class Judgement:
+    """What the referee says of one trace.
+
+    Attributes:
+        arm: the arm.
+        departures: in the order of the stages.
+        ratios: by stage the largest seen / allowed among what conforms.
+        compared: how many quantities were compared.
+        skipped: what could not be judged, and why.
+    """
+
+    arm: Arm
+    departures: list[Departure] = field(default_factory=list)
+    ratios: dict[Stage, list[float]] = field(default_factory=dict)
+    compared: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def conforms(self) -> bool:
+        """Whether nothing departs."""
+        return not self.departures

@@ -1,0 +1,307 @@
+"""Deviations from chapter 4: what the loss of a step is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from conformance.referee.deviation import Deviation, Variant
+from conformance.referee.evaluate import Evaluator
+from conformance.referee.loss_clauses import (
+    activity,
+    added,
+    divisor_of,
+    quotient,
+    reduced,
+    regularization,
+    values_of,
+    weighted_sum,
+)
+from conformance.referee.loss_rules import per_sample
+from conformance.referee.scene import Part, Scene
+from conformance.stage import Stage
+
+Tensors = list[Any]
+_LOSS = (Stage.LOSS, Stage.LOCAL_GRADIENT)
+
+
+def _nothing(scene: Scene, part: Part) -> Any:
+    import tensorflow as tf
+
+    return tf.zeros((), part.outputs[0].dtype)
+
+
+def _penalties_omitted(evaluator: Evaluator) -> Iterator[Variant]:
+    penalized, active = bool(evaluator.twin.penalized), evaluator.regularizes_activity
+    everything = {"regularization": _nothing, "activity": _nothing, "added": _nothing}
+    if penalized or active or evaluator.adds_losses:
+        yield Variant(everything, "without anything of model.losses")
+    if penalized and active:
+        yield Variant({"regularization": _nothing}, "without the penalties of the weights")
+
+
+def _activity_scaled(evaluator: Evaluator) -> Iterator[Variant]:
+    if not evaluator.regularizes_activity:
+        return
+
+    def times(factor: Any, told: str) -> Variant:
+        return Variant({"activity": lambda scene, part: activity(scene, part) * factor(scene, part)}, told)
+
+    if evaluator.reading.replicas > 1:
+        yield times(lambda scene, part: scene.rows / max(part.rows, 1) / scene.replicas, "mean over a replica's rows")
+        yield times(lambda scene, part: scene.rows / max(part.rows, 1), "mean over a replica's rows, not averaged")
+    yield times(lambda scene, part: scene.rows, "not divided by the rows of the batch")
+    yield times(lambda scene, part: 1 / scene.rows, "divided by the rows of the batch twice")
+    yield Variant({"activity": _nothing}, "left out")
+
+
+def _labels_broadcast(evaluator: Evaluator) -> Iterator[Variant]:
+    import tensorflow as tf
+
+    if not any(shape and shape[-1] == 1 for shape in evaluator.output_shapes):
+        return
+
+    def values(scene: Scene, part: Part, output: int) -> Any:
+        loss, y_pred = scene.losses[output], part.outputs[output]
+        if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1 or loss.known is None:
+            return values_of(scene, part, output)
+        labels = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (1, -1, 1))
+        count = tf.shape(y_pred)[0]
+        every = (count, count, 1)
+        pairs = per_sample(loss.known, tf.broadcast_to(labels, every), tf.broadcast_to(y_pred[:, None, :], every))
+        return tf.reduce_mean(pairs, axis=1)
+
+    yield Variant({"values_of": values}, "(n,) labels against (n, 1) predictions make n x n differences")
+
+
+def _logits_mistaken(evaluator: Evaluator) -> Iterator[Variant]:
+    known = [loss.known for loss in evaluator.losses]
+    if not any(item is not None and "from_logits" in item.rule.options for item in known):
+        return
+
+    def values(scene: Scene, part: Part, output: int) -> Any:
+        import tensorflow as tf
+
+        item = scene.losses[output].known
+        if item is None or "from_logits" not in item.rule.options:
+            return values_of(scene, part, output)
+        turned = replace(item, options={**item.options, "from_logits": not item.options.get("from_logits", False)})
+        # A copy, behind which no logits are known.
+        return per_sample(turned, part.targets[output], tf.identity(part.outputs[output]))
+
+    yield Variant({"values_of": values}, "from_logits turned round")
+
+
+def _wrong_axis(evaluator: Evaluator) -> Iterator[Variant]:
+    def over_rows(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        units = scene.parts[0].outputs[output].shape[-1] or 1
+        return [share * units for share in reduced(scene, output, values, weights, masks)]
+
+    if any(shape and shape[-1] and shape[-1] > 1 for shape in evaluator.output_shapes):
+        yield Variant({"reduced": over_rows}, "the mean over the rows alone, a vector whose sum is differentiated")
+
+
+def _summed(evaluator: Evaluator) -> Iterator[Variant]:
+    def summed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if values[0].shape.rank == 0:
+            return [v * tf.cast(p.rows, v.dtype) for v, p in zip(values, scene.parts, strict=True)]
+        return [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
+
+    if any(loss.reduction == "sum_over_batch_size" for loss in evaluator.losses):
+        yield Variant({"reduced": summed}, "the sum over the rows of the batch")
+
+    def elements(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        units = scene.parts[0].outputs[output].shape[-1] or 1
+        return [share * units for share in summed(scene, output, values, weights, masks)]
+
+    if any(shape and shape[-1] and shape[-1] > 1 for shape in evaluator.output_shapes):
+        yield Variant({"reduced": elements}, "the sum over the rows of the batch and the units of the output")
+
+
+def _mask_ignored(evaluator: Evaluator) -> Iterator[Variant]:
+    if not evaluator.masked:
+        return
+    yield Variant({"mask_of": lambda *_: None}, "masked samples count like the others")
+
+    def among_all(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        sums = [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
+        divisor = divisor_of(scene, output, values, weights, [None] * len(values))
+        return [total if divisor is None else quotient(total, divisor) for total in sums]
+
+    yield Variant({"reduced": among_all}, "masked samples count in the number that is divided by")
+
+
+def _weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.weighted:
+        yield Variant(
+            {"weights_of": lambda scene, part, output, values: part.class_weights}, "as if every weight were 1"
+        )
+
+
+def _classes_ignored(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.reading.training.class_weight:
+        yield Variant(
+            {"weights_of": lambda scene, part, output, values: evaluator.unclassed(part, output)},
+            "as if every class weighed 1",
+        )
+
+
+def _weights_normalized(evaluator: Evaluator) -> Iterator[Variant]:
+    def by_weights(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if values[0].shape.rank == 0 or any(weight is None for weight in weights):
+            return reduced(scene, output, values, weights, masks)
+        parts = list(zip(values, weights, masks, strict=True))
+        divisor = sum(weighted_sum(tf.ones_like(v), w, m) for v, w, m in parts)
+        return [quotient(weighted_sum(*part), divisor) for part in parts]
+
+    if evaluator.weighted or evaluator.reading.training.class_weight:
+        yield Variant({"reduced": by_weights}, "the sum of weighted losses divided by the sum of the weights")
+
+
+def _loss_weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
+    if any(loss.weight != 1.0 for loss in evaluator.losses):
+        yield Variant({"output_weight": lambda scene, output: 1.0}, "as if every loss weight were 1")
+
+
+LOSS_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("regularization_omitted", _LOSS, _penalties_omitted),
+    Deviation("activity_loss_scale", _LOSS, _activity_scaled, today=True),
+    Deviation("sample_weight_ignored", _LOSS, _weights_ignored),
+    Deviation("class_weight_ignored", _LOSS, _classes_ignored),
+    Deviation("sample_weight_normalization", _LOSS, _weights_normalized),
+    Deviation("loss_weights_ignored", _LOSS, _loss_weights_ignored),
+    Deviation("mask_ignored", _LOSS, _mask_ignored),
+    Deviation("loss_summed_not_averaged", _LOSS, _summed),
+    Deviation("loss_reduced_over_wrong_axis", _LOSS, _wrong_axis),
+    Deviation("label_shape_broadcast", _LOSS, _labels_broadcast),
+    Deviation("logits_mismatch", _LOSS, _logits_mistaken),
+)
+"""What a loss on any number of replicas may do otherwise."""
+
+
+def _several(evaluator: Evaluator) -> bool:
+    return evaluator.reading.replicas > 1
+
+
+def _local_mean(
+    scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors, *, weighted: bool = False
+) -> Tensors:
+    """Each replica's own mean over its own samples."""
+    import tensorflow as tf
+
+    found = []
+    for value, weight, mask in zip(values, weights, masks, strict=True):
+        if value.shape.rank == 0:
+            mean = 1.0 if weight is None else quotient(tf.reduce_sum(weight), tf.size(weight))
+            found.append(value * tf.cast(mean, value.dtype))
+            continue
+        total = weighted_sum(value, weight, mask)
+        counted = weighted_sum(tf.ones_like(value), weight if weighted else None, mask)
+        found.append(total if scene.losses[output].reduction in ("sum", None) else quotient(total, counted))
+    return found
+
+
+def _means_of(evaluator: Evaluator, scale: Any, *, scalars_only: bool = False, weighted: bool = False) -> Any:
+    def means(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        scalar = values[0].shape.rank == 0
+        own = _local_mean(scene, output, values, weights, masks, weighted=weighted)
+        summed = not scalar and scene.losses[output].reduction in ("sum", None)
+        factor = 1.0 if summed else scale(scene)
+        if scalars_only and not (scalar and all(weight is None for weight in weights)):
+            factor = 1.0 if summed else 1.0 / scene.replicas
+        # An empty replica's mean of nothing is nothing.
+        return [share * factor if part.rows else share * 0.0 for share, part in zip(own, scene.parts, strict=True)]
+
+    return means
+
+
+def _mean_of_means(evaluator: Evaluator) -> Iterator[Variant]:
+    if _several(evaluator) and (evaluator.uneven or evaluator.masked):
+        means = _means_of(evaluator, lambda scene: 1.0 / scene.replicas)
+        held = " and ".join(map(str, evaluator.uneven_rows))
+        yield Variant({"reduced": means}, f"the mean of the replicas' means; they hold {held} rows")
+
+
+def _weighted_scalar(evaluator: Evaluator) -> Iterator[Variant]:
+    if _several(evaluator) and (evaluator.weighted or evaluator.masked):
+        means = _means_of(evaluator, lambda scene: 1.0 / scene.replicas, weighted=True)
+        yield Variant({"reduced": means}, "divided by the sum of the replica's own weights")
+        scalar = _means_of(evaluator, lambda scene: 1.0 / scene.replicas)
+        yield Variant({"reduced": scalar}, "each replica's mean loss times its own mean weight")
+
+
+def _not_scaled(evaluator: Evaluator) -> Iterator[Variant]:
+    if not _several(evaluator):
+        return
+    if not evaluator.weighted:
+        scalars = _means_of(evaluator, lambda scene: 1.0, scalars_only=True)
+        yield Variant({"reduced": scalars}, "a scalar is not divided by the replicas")
+    yield Variant({"reduced": _means_of(evaluator, lambda scene: 1.0)}, "each replica's own mean is not divided")
+    unscaled = {
+        "reduced": _means_of(evaluator, lambda scene: 1.0),
+        "regularization": lambda scene, part: regularization(scene, part) * scene.replicas,
+        "added": lambda scene, part: added(scene, part) * scene.replicas,
+        "activity": lambda scene, part: activity(scene, part) * scene.rows / max(part.rows, 1),
+    }
+    yield Variant(unscaled, "neither the mean nor the penalties are divided")
+
+
+def _scaled_twice(evaluator: Evaluator) -> Iterator[Variant]:
+    if not _several(evaluator):
+        return
+    yield Variant({"reduced": _means_of(evaluator, lambda scene: 1.0 / scene.replicas**2)}, "the mean alone")
+    twice = {
+        "reduced": _means_of(evaluator, lambda scene: 1.0 / scene.replicas**2),
+        "regularization": lambda scene, part: regularization(scene, part) / scene.replicas,
+        "added": lambda scene, part: added(scene, part) / scene.replicas,
+        "activity": lambda scene, part: (
+            activity(scene, part) * scene.rows / max(part.rows, 1) / scene.replicas / scene.replicas
+        ),
+    }
+    yield Variant(twice, "the mean and the penalties")
+
+
+def _penalties_not_scaled(evaluator: Evaluator) -> Iterator[Variant]:
+    if not _several(evaluator) or not (
+        evaluator.twin.penalized or evaluator.regularizes_activity or evaluator.adds_losses
+    ):
+        return
+    whole = {
+        "regularization": lambda scene, part: regularization(scene, part) * scene.replicas,
+        "added": lambda scene, part: added(scene, part) * scene.replicas,
+        "activity": lambda scene, part: activity(scene, part) * scene.rows / max(part.rows, 1),
+    }
+    yield Variant(whole, "every replica adds the whole of model.losses")
+    yield Variant({"regularization": whole["regularization"]}, "every replica adds the weights' penalties whole")
+
+
+def _fixed_divisor(evaluator: Evaluator) -> Iterator[Variant]:
+    def fixed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if values[0].shape.rank == 0:
+            return reduced(scene, output, values, weights, masks)
+        sums = [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
+        per_row = [tf.size(v) / max(p.rows, 1) for v, p in zip(values, scene.parts, strict=True)]
+        return [
+            total / (scene.batch_size * tf.cast(each, total.dtype)) for total, each in zip(sums, per_row, strict=True)
+        ]
+
+    if evaluator.partial:
+        yield Variant({"reduced": fixed}, f"divided by {evaluator.reading.batch_size} rows, however many there are")
+
+
+REPLICA_LOSS_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("replica_mean_of_means", _LOSS, _mean_of_means, today=True),
+    Deviation("replica_loss_not_scaled", _LOSS, _not_scaled, today=True),
+    Deviation("replica_local_normalization", _LOSS, _weighted_scalar, today=True),
+    Deviation("replica_fixed_batch_divisor", _LOSS, _fixed_divisor),
+    Deviation("replica_loss_scaled_twice", _LOSS, _scaled_twice),
+    Deviation("replica_regularization_not_scaled", _LOSS, _penalties_not_scaled),
+)
+"""What a loss under several replicas may do otherwise."""

@@ -1,0 +1,358 @@
+"""What an arm reported, held against chapter 9.
+
+Reports follow from what was recorded of each step: its losses, outputs and rows. A report that departs is replayed
+with the ways in which people, and Keras, put reports together otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from conformance.data import Array
+from conformance.referee.departure import Departure, Named
+from conformance.referee.evaluate import ALL_RULES, Evaluator
+from conformance.referee.metric_rules import METRIC_RULES, identify_metric
+from conformance.referee.report_clauses import Losses, batches_counted, global_losses, reported_loss, validation_mode
+from conformance.referee.scene import Part, Rules, Scene
+from conformance.stage import Stage
+
+RELATIVE = 2e-5
+"""What adding up some dozens of float32 numbers in another order can do to their mean, as a part of the largest."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One number that was reported: after a step, or (by `epoch`) after an epoch."""
+
+    name: str
+    step: int
+    seen: float
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Off:
+    """A report that is not what it should be."""
+
+    report: Report
+    wanted: float
+
+
+class Reports:
+    """The reports of one trace.
+
+    Args:
+        evaluator: the referee's evaluator of the trace.
+        rules: the clauses, with the deviations that were found before in place.
+    """
+
+    def __init__(self, evaluator: Evaluator, rules: Rules) -> None:
+        self.evaluator, self.rules = evaluator, rules
+        self.reading = evaluator.reading
+        self.training = evaluator.reading.training
+        # A training that took other steps than it should has epochs of its own, and reports of steps that are whose.
+        self._regular = len(self.reading.steps) == self.training.steps
+        self.steps_per_epoch = len(self.reading.steps) // self.training.epochs
+
+    @cached_property
+    def reports(self) -> list[Report]:
+        """Everything that was reported, step by step, an epoch's after its last step."""
+        trace, every = self.reading.trace, self.steps_per_epoch
+        if not every or len(self.reading.steps) % self.training.epochs:
+            return []
+        found = [Report(name, step, value) for (step, name), value in trace.logs.items() if self._regular]
+        found += [
+            Report(name, (epoch + 1) * every - 1, value, epoch) for (epoch, name), value in trace.epoch_logs.items()
+        ]
+        return sorted(found, key=lambda item: (item.step, item.epoch is not None))
+
+    @cached_property
+    def rows(self) -> Array:
+        """The rows of every step."""
+        return np.array([sum(self.reading.rows(step)) for step in self.reading.steps], np.float64)
+
+    @cached_property
+    def shares(self) -> Array:
+        """Every replica's share of every step's loss, as recorded, (steps, replicas)."""
+        trace = self.reading.trace
+        if self.losses_recorded:
+            values = [trace.stage(step, Stage.LOSS)["loss"] for step in self.reading.steps]
+        else:
+            values = [self.evaluator.loss(step, self.rules)["loss"] for step in self.reading.steps]
+        return np.array([[float(part) for part in parts] for parts in values], np.float64)
+
+    @cached_property
+    def losses_recorded(self) -> bool:
+        """Whether the loss of every step is known as it was trained on."""
+        return self.reading.whole_losses and all(self.reading.has(step, Stage.LOSS) for step in self.reading.steps)
+
+    def losses(self, values: Array | None = None) -> Losses:
+        """The losses of all steps."""
+        return Losses(global_losses(self.shares) if values is None else values, self.rows, self.steps_per_epoch)
+
+    def of_output(self, output: int, rules: Rules) -> Array:
+        """The unweighted loss of one output at every step."""
+
+        def alone(scene: Scene, part: Part) -> Any:
+            import tensorflow as tf
+
+            return tf.zeros((), part.outputs[0].dtype)
+
+        own = {
+            **rules,
+            "regularization": alone,
+            "activity": alone,
+            "added": alone,
+            "output_weight": lambda scene, index: 1.0 if index == output else 0.0,
+        }
+        values = [self.evaluator.loss(step, own)["loss"] for step in self.reading.steps]
+        return np.array([sum(float(part) for part in parts) for parts in values], np.float64)
+
+    # What should have been reported.
+
+    @cached_property
+    def wanted(self) -> dict[str, Callable[[Report], float]]:
+        """By name of a report what it should have been."""
+        found: dict[str, Callable[[Report], float]] = {}
+        names, count = self.reading.output_names, len(self.evaluator.losses)
+        losses = self.losses()
+        found["loss"] = lambda report: reported_loss(losses, report.step)
+        for output, name in enumerate(names if count > 1 else []):
+            own = self.losses(self.of_output(output, self.rules))
+            found[f"{name}_loss"] = partial(_reported_after, own)
+        for name, output, metric in self.metrics:
+            found[name] = partial(self._metric_after, metric, output)
+        if self.training.validation is not None:
+            found["val_loss"] = lambda report: self.validation_loss(report.epoch or 0, validation_mode())
+        return found
+
+    def _metric_after(self, metric: tuple[str, Mapping[str, Any]], output: int, report: Report) -> float:
+        return self.metric(metric, output, batches_counted(self.steps_per_epoch, report.step))
+
+    @cached_property
+    def metrics(self) -> list[tuple[str, int, tuple[str, Mapping[str, Any]]]]:
+        """(name in reports, output, rule and options) of the metrics there is a rule for."""
+        names = self.reading.output_names
+        found = []
+        given = self.training.parts.metrics()
+        for output, (name, metrics) in enumerate(zip(names, given, strict=False)):
+            for metric in metrics:
+                rule = identify_metric(metric)
+                if rule is not None and not self.evaluator.masked:
+                    found.append((metric.name if len(names) == 1 else f"{name}_{metric.name}", output, rule))
+        return found
+
+    def metric_of_replicas(self, metric: tuple[str, Mapping[str, Any]], output: int, report: Report) -> float:
+        """A metric as Keras reports it during an epoch under replicas: the mean of what each of them would report."""
+        steps = batches_counted(self.steps_per_epoch, report.step)
+        if report.epoch is not None:
+            return self.metric(metric, output, steps)
+        replicas = range(self.reading.replicas)
+        return float(np.mean([self.metric(metric, output, steps, (replica,)) for replica in replicas]))
+
+    def metric(
+        self, metric: tuple[str, Mapping[str, Any]], output: int, steps: Any, replicas: Sequence[int] | None = None
+    ) -> float:
+        """A metric over the rows of some steps, on all replicas or on some; of no rows it is 0."""
+        rule, options = metric
+        targets, outputs = [], []
+        for step in steps:
+            if not self.reading.has(self.reading.steps[step], Stage.OUTPUTS):
+                return float("nan")
+            for replica in range(self.reading.replicas) if replicas is None else replicas:
+                targets.append(self.reading.targets(self.reading.steps[step], replica)[output])
+                outputs.append(self.reading.outputs(self.reading.steps[step], replica)[output].astype(np.float64))
+        kept = [i for i, part in enumerate(outputs) if len(part)]
+        if not kept:
+            return 0.0
+        value: float = METRIC_RULES[rule].value([targets[i] for i in kept], [outputs[i] for i in kept], None, **options)
+        return value
+
+    def validation_loss(self, epoch: int, training: bool) -> float:
+        """The loss of the validation data after an epoch."""
+        step = self.reading.steps[min((epoch + 1) * self.steps_per_epoch, len(self.reading.steps)) - 1]
+        return self.evaluator.validation_loss(step, training=training)
+
+    # Comparing.
+
+    def judged(self) -> list[Report]:
+        """The reports there is an expectation for."""
+        last = len(self.reading.steps)
+        return [report for report in self.reports if report.name in self.wanted and report.step < last]
+
+    def off(self, name: str, wanted: Callable[[Report], float]) -> list[Off]:
+        """The reports of that name that are not what they should be."""
+        found = []
+        for report in self.judged():
+            if report.name == name:
+                due = wanted(report)
+                if not _close(report.seen, due, self.scale(name)):
+                    found.append(Off(report, due))
+        return found
+
+    def scale(self, name: str) -> float:
+        """The size of what is added up in a report."""
+        if name == "loss" and self.shares.size:
+            return float(np.nanmax(np.abs(self.shares)))
+        return 0.0
+
+
+def _reported_after(losses: Losses, report: Report) -> float:
+    return reported_loss(losses, report.step)
+
+
+def _close(seen: float, due: float, scale: float) -> bool:
+    if np.isnan(seen) or np.isnan(due):
+        return bool(np.isnan(seen) and np.isnan(due))
+    return seen == due or abs(seen - due) <= RELATIVE * max(abs(due), scale, 1e-7)
+
+
+Replayed = tuple[str, str, Callable[[Report], float]]
+"""The cause's name, what it does, and what it would report."""
+
+
+def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[Departure], int]:
+    """The departures of what was reported, one a name, and how many reports were compared."""
+    reports = Reports(evaluator, rules)
+    if not reports.reports or not reports.reading.steps:
+        return [], 0
+    found, compared = [], 0
+    for name, wanted in reports.wanted.items():
+        count = sum(report.name == name for report in reports.judged())
+        compared += count
+        off = reports.off(name, wanted) if count else []
+        if not off:
+            continue
+        causes: tuple[Named, ...] = ()
+        for cause, told, replay in _replays(reports, name):
+            if not reports.off(name, replay):
+                feature = "output_loss" if name.endswith("_loss") and not name.startswith("val_") else ""
+                causes = (Named(cause, True, (f"{told}: gives {count} of {count} reports of {name}",), feature),)
+                break
+        first = off[0]
+        seen, due = np.array(first.report.seen), np.array(first.wanted)
+        allowed = RELATIVE * max(abs(float(due)), reports.scale(name))
+        step = reports.reading.steps[first.report.step]
+        found.append(Departure(Stage.LOGS, step, name, seen, due, float(abs(seen - due)), allowed, causes))
+    return found, compared
+
+
+def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
+    if name == "val_loss":
+        yield (
+            "evaluation_in_training_mode",
+            "the model called with training=True",
+            lambda report: reports.validation_loss(report.epoch or 0, True),
+        )
+        return
+    of_metric = next((item for item in reports.metrics if item[0] == name), None)
+    if of_metric is not None:
+        yield (
+            "metric_not_reset",
+            "over the rows of all epochs so far",
+            lambda report: reports.metric(of_metric[2], of_metric[1], range(report.step + 1)),
+        )
+        if reports.reading.replicas > 1:
+            yield (
+                "replica_reported_loss",
+                "the plain mean of what each replica has over its own rows, during an epoch",
+                lambda report: reports.metric_of_replicas(of_metric[2], of_metric[1], report),
+            )
+        return
+    yield from _replays_of_losses(reports, name)
+
+
+def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
+    if name == "loss":
+        losses = reports.losses()
+        yield from _over_replicas(reports)
+    else:
+        output = reports.reading.output_names.index(name.removesuffix("_loss"))
+        losses = reports.losses(reports.of_output(output, reports.rules))
+    yield from _put_together(losses)
+    if name == "loss":
+        after = replace(losses, values=_after_update(reports))
+        for told, replay in _ways(after):
+            yield "loss_reported_after_update", f"losses with the weights after the step, {told}", replay
+        if reports.evaluator.twin.penalized or reports.evaluator.regularizes_activity:
+            plain = replace(losses, values=sum_of_outputs(reports))
+            for told, replay in _ways(plain):
+                yield "regularization_omitted", f"losses without penalties, {told}", replay
+
+
+def sum_of_outputs(reports: Reports) -> Array:
+    """Every step's loss without penalties."""
+    weighted = [
+        loss.weight * reports.of_output(index, reports.rules) for index, loss in enumerate(reports.evaluator.losses)
+    ]
+    return np.asarray(np.sum(np.stack(weighted), axis=0))
+
+
+def _ways(losses: Losses) -> Iterator[tuple[str, Callable[[Report], float]]]:
+    yield "weighted with rows", lambda report: reported_loss(losses, report.step)
+    yield "the plain mean", lambda report: float(losses.values[losses.epoch(report.step)].mean())
+    yield "the last one alone", lambda report: float(losses.values[report.step])
+
+
+def _put_together(losses: Losses) -> Iterator[Replayed]:
+    values, rows = losses.values, losses.rows
+    yield (
+        "epoch_loss_unweighted",
+        "the plain mean over the batches",
+        lambda report: float(values[losses.epoch(report.step)].mean()),
+    )
+    yield "epoch_loss_last_batch", "the loss of the last batch", lambda report: float(values[report.step])
+
+    def running(report: Report) -> float:
+        part = slice(0, report.step + 1)
+        return float((values[part] * rows[part]).sum() / rows[part].sum())
+
+    yield "metric_not_reset", "the mean over all epochs so far", running
+    yield (
+        "metric_not_reset",
+        "the plain mean over the batches of all epochs so far",
+        lambda report: float(values[: report.step + 1].mean()),
+    )
+    yield (
+        "metric_not_reset",
+        "the sum over the epochs so far in the place of a mean",
+        lambda report: float(values[: report.step + 1].sum()),
+    )
+
+
+def _over_replicas(reports: Reports) -> Iterator[Replayed]:
+    if reports.reading.replicas < 2:
+        return
+    shares, every, replicas = reports.shares, reports.steps_per_epoch, reports.reading.replicas
+    counts = np.array([reports.reading.rows(step) for step in reports.reading.steps], np.float64)
+    unscaled = shares * replicas
+
+    def by_replicas(report: Report) -> float:
+        part = slice(report.step - report.step % every, report.step + 1)
+        if report.epoch is not None:
+            return float((unscaled[part] * counts[part]).sum() / counts[part].sum())
+        held = counts[part].sum(axis=0)
+        own = np.divide((unscaled[part] * counts[part]).sum(axis=0), held, where=held > 0, out=np.zeros_like(held))
+        return float(own.mean())
+
+    told = "the replicas' running means, each weighted with its own rows, their plain mean during an epoch"
+    yield "replica_reported_loss", told, by_replicas
+    for told, values in (
+        ("the first replica's share alone", shares[:, 0]),
+        ("the first replica's loss alone", unscaled[:, 0]),
+        ("the sum of the replicas' losses", unscaled.sum(axis=1)),
+        ("the mean of the replicas' shares", shares.mean(axis=1)),
+    ):
+        for way, replay in _ways(reports.losses(values)):
+            yield "replica_reported_loss", f"{told}, {way}", replay
+
+
+def _after_update(reports: Reports) -> Array:
+    after = {**reports.rules, "called": lambda mode: replace(mode, start="after")}
+    values = [reports.evaluator.fresh_loss(step, after)["loss"] for step in reports.reading.steps]
+    return np.array([sum(float(part) for part in parts) for parts in values], np.float64)

@@ -1,0 +1,317 @@
+"""Deviations from chapters 2, 5, 6 and 8: modes, gradients, the optimizer's step, and the states it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from conformance.data import Array
+from conformance.referee.apply_rules import CLIPPING_RULES, accumulated, clipped, decayed, like
+from conformance.referee.base_rules import UpdateStep
+from conformance.referee.deviation import Deviation, Variant
+from conformance.referee.evaluate import ALL_RULES, Evaluator
+from conformance.referee.gradient_clauses import Gradients, summed_over_replicas
+from conformance.referee.schedule_rules import SCHEDULE_RULES
+from conformance.referee.update_rules import UPDATE_RULES
+from conformance.stage import Stage
+
+
+def _mode(**changes: Any) -> dict[str, Callable[..., Any]]:
+    return {"called": lambda mode: replace(mode, **changes)}
+
+
+def _inference(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.twin.random or evaluator.twin.coupled:
+        yield Variant(_mode(training=False), "the outputs are those of inference mode")
+
+
+def _twice(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.twin.random or evaluator.twin.coupled:
+        yield Variant(_mode(times=2), "statistics and random states move twice a step")
+
+
+def _statistics_kept(evaluator: Evaluator) -> Iterator[Variant]:
+    def kept(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: after[name] if "seed_generator" in name else before[name] for name in after}
+
+    if evaluator.twin.coupled:
+        yield Variant({"states_left": kept}, "the moving statistics stay what they were")
+
+
+def _stream_kept(evaluator: Evaluator) -> Iterator[Variant]:
+    def kept(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: before[name] if "seed_generator" in name else after[name] for name in after}
+
+    if evaluator.twin.random:
+        yield Variant({"states_left": kept}, "the random states do not move")
+
+
+# From the local gradients to what the update rule receives.
+
+
+def _not_reduced(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.reading.replicas > 1:
+        yield Variant({"summed_over_replicas": lambda parts, replica: dict(parts[replica])}, "each replica has its own")
+        yield Variant({"summed_over_replicas": lambda parts, replica: dict(parts[0])}, "all have the first one's")
+        yield Variant({"summed_over_replicas": _mean}, "their mean in the place of their sum")
+
+
+def _mean(parts: list[Gradients], replica: int) -> Gradients:
+    return {name: value / len(parts) for name, value in summed_over_replicas(parts, replica).items()}
+
+
+def _reduced_twice(evaluator: Evaluator) -> Iterator[Variant]:
+    def twice(parts: list[Gradients], replica: int) -> Gradients:
+        return {name: value * len(parts) for name, value in summed_over_replicas(parts, replica).items()}
+
+    if evaluator.reading.replicas > 1:
+        yield Variant({"summed_over_replicas": twice}, "the sum, summed over the replicas once more")
+
+
+def _clipping(evaluator: Evaluator) -> str | None:
+    config = evaluator.reading.optimizer_config
+    return next((name for name in CLIPPING_RULES if config.get(name)), None)
+
+
+def _clip_order(evaluator: Evaluator) -> Iterator[Variant]:
+    kind, config = _clipping(evaluator), evaluator.reading.optimizer_config
+    if kind is None:
+        return
+
+    def first(parts: list[Gradients], replica: int) -> Gradients:
+        return summed_over_replicas([clipped(part, config, ALL_RULES) for part in parts], replica)
+
+    def unclipped(gradients: Gradients, *_: Any) -> Gradients:
+        return dict(gradients)
+
+    if evaluator.reading.replicas > 1:
+        told = "each replica's gradients clipped, and then summed"
+        yield Variant({"summed_over_replicas": first, "clipped": unclipped}, told, kind)
+    if config.get("gradient_accumulation_steps"):
+
+        def one_by_one(gradients: Gradients, held: Gradients, steps: int, iterations: int) -> Any:
+            return accumulated(clipped(gradients, config, ALL_RULES), held, steps, iterations)
+
+        yield Variant({"accumulated": one_by_one, "clipped": unclipped}, "clipped before they are accumulated", kind)
+    yield Variant({"clipped": unclipped}, "the update rule is given the gradients unclipped", kind)
+
+
+def _clip_kind(evaluator: Evaluator) -> Iterator[Variant]:
+    kind = _clipping(evaluator)
+    if kind is None:
+        return
+    limit = evaluator.reading.optimizer_config[kind]
+    for other, rule in CLIPPING_RULES.items():
+        if other != kind:
+
+            def otherwise(gradients: Gradients, *_: Any, rule: str = rule) -> Gradients:
+                return dict(ALL_RULES[rule](gradients, limit))
+
+            yield Variant({"clipped": otherwise}, f"{other}={limit:g} in the place of {kind}={limit:g}", kind)
+
+    def elementwise(gradients: Gradients, *_: Any) -> Gradients:
+        """What some write for a norm: every gradient normalized to the limit, small ones too."""
+        return {n: g * like(g, limit) / max(np.sqrt((g * g).sum()), like(g, 1e-30)) for n, g in gradients.items()}
+
+    if kind == "clipnorm":
+        yield Variant({"clipped": elementwise}, "every gradient scaled to the norm, smaller ones too", kind)
+
+
+def _accumulates(evaluator: Evaluator) -> int:
+    return int(evaluator.reading.optimizer_config.get("gradient_accumulation_steps") or 1)
+
+
+def _not_averaged(evaluator: Evaluator) -> Iterator[Variant]:
+    def added_up(gradients: Gradients, held: Gradients, steps: int, iterations: int) -> Any:
+        made = accumulated(gradients, held, steps, iterations)
+        if made.received is None:
+            return made
+        return replace(made, received={name: value * like(value, steps) for name, value in made.received.items()})
+
+    if _accumulates(evaluator) > 1:
+        yield Variant({"accumulated": added_up}, "the sum of the accumulated gradients in the place of their mean")
+
+
+def _tail(evaluator: Evaluator) -> Iterator[Variant]:
+    training = evaluator.reading.training
+    if _accumulates(evaluator) < 2:
+        return
+
+    def last_alone(gradients: Gradients, held: Gradients, steps: int, iterations: int) -> Any:
+        made = accumulated(gradients, held, steps, iterations)
+        if made.received is None:
+            return made
+        parts = {name: value / like(value, steps) for name, value in gradients.items()}
+        return replace(made, received=parts)
+
+    yield Variant({"accumulated": last_alone}, "an update has the last gradient of its group alone")
+
+    def at_the_end(gradients: Gradients, held: Gradients, steps: int, iterations: int) -> Any:
+        if (iterations + 1) % training.steps_per_epoch:
+            return accumulated(gradients, held, steps, iterations)
+        sums = {name: value + held[name] for name, value in gradients.items()}
+        means = {name: value / like(value, steps) for name, value in sums.items()}
+        return replace(accumulated(gradients, held, 1, 0), received=means)
+
+    yield Variant({"accumulated": at_the_end}, "an incomplete group at the end of an epoch updates too")
+
+
+# From what the update rule receives to slots and weights.
+
+
+def _rate(evaluator: Evaluator) -> Any:
+    return evaluator.reading.optimizer_config.get("learning_rate")
+
+
+def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
+    for by, told in ((1, "the rate of the step after"), (-1, "the rate of the step before")):
+        yield from _rates(evaluator, partial(_shifted, by), told)
+    # Optimizers that count correct their biases by the number of the step.
+    for by in (1, -1):
+
+        def shifted(step: UpdateStep, by: int = by) -> Any:
+            rule = UPDATE_RULES[evaluator.reading.optimizer_class]
+            return rule(replace(step, iterations=max(step.iterations + by, 0)))
+
+        name = evaluator.reading.optimizer_class
+        if name in UPDATE_RULES:
+            yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
+
+
+def _shifted(by: int, step: int) -> int:
+    return max(step + by, 0)
+
+
+def _rate_frozen(evaluator: Evaluator) -> Iterator[Variant]:
+    yield from _rates(evaluator, lambda step: 0, "the rate of the first step, at every step")
+    epoch = evaluator.reading.training.steps_per_epoch
+    yield from _rates(evaluator, lambda step: step // epoch * epoch, "the rate of the epoch's first step")
+
+
+def _rates(evaluator: Evaluator, at: Callable[[int], int], told: str) -> Iterator[Variant]:
+    schedule = _rate(evaluator)
+    if not isinstance(schedule, Mapping) or schedule.get("class_name") not in SCHEDULE_RULES:
+        return
+    rule = SCHEDULE_RULES[schedule["class_name"]]
+
+    def otherwise(step: int, config: Mapping[str, Any], dtype: Any = np.float64) -> Any:
+        return rule(at(step), config, dtype)
+
+    yield Variant({rule.__name__: otherwise}, told)
+
+
+def _decay(evaluator: Evaluator) -> Iterator[Variant]:
+    config, kind = evaluator.reading.optimizer_config, evaluator.reading.optimizer_class
+    if not config.get("weight_decay") or kind not in UPDATE_RULES:
+        return
+    decay = config["weight_decay"]
+    rule = UPDATE_RULES[kind]
+
+    def none(variables: Gradients, *_: Any) -> Gradients:
+        return dict(variables)
+
+    def without_rate(variables: Gradients, config: Any, rate: float, excluded: Collection[str] = ()) -> Gradients:
+        return decayed(variables, config, 1.0, excluded)
+
+    def coupled(factor: float) -> Callable[[UpdateStep], Any]:
+        def step_with(step: UpdateStep) -> Any:
+            penalized = {name: g + step.variables[name] * like(g, decay * factor) for name, g in step.gradients.items()}
+            return rule(replace(step, gradients=penalized))
+
+        return step_with
+
+    def afterwards(step: UpdateStep) -> Any:
+        made = rule(step)
+        moved = {n: made.variables[n] for n in step.gradients}
+        left = decayed(moved, step.config, step.learning_rate, ())
+        return replace(made, variables={**made.variables, **left})
+
+    def matrices_only(variables: Gradients, config: Any, rate: float, excluded: Collection[str] = ()) -> Gradients:
+        vectors = {name for name, value in variables.items() if np.ndim(value) < 2}
+        return decayed(variables, config, rate, {*excluded, *vectors})
+
+    yield Variant({"decayed": none}, "weights are not decayed")
+    yield Variant({"decayed": without_rate}, "the decay is not multiplied with the learning rate")
+    for factor, told in ((1.0, "decay times the weight"), (2.0, "twice the decay times the weight")):
+        yield Variant({"decayed": none, rule.__name__: coupled(factor)}, f"{told} is added to the gradient")
+    yield Variant({"decayed": none, rule.__name__: afterwards}, "weights are decayed after the update")
+    yield Variant({"decayed": matrices_only}, "biases and other vectors are not decayed")
+    for factor in (0.5, 2.0):
+
+        def scaled(
+            variables: Gradients, config: Any, rate: float, excluded: Collection[str] = (), factor: float = factor
+        ) -> Gradients:
+            return decayed(variables, config, rate * factor, excluded)
+
+        yield Variant({"decayed": scaled}, f"the decay is {factor:g} times what it should be")
+
+
+def _constraints(evaluator: Evaluator) -> Iterator[Variant]:
+    if evaluator.twin.constraints:
+        yield Variant({"constrained": lambda variables, *_: dict(variables)}, "weights are not projected")
+
+
+def _averages(evaluator: Evaluator) -> Iterator[Variant]:
+    config = evaluator.reading.optimizer_config
+    if not config.get("use_ema"):
+        return
+    yield Variant({"overwritten": lambda variables, *_: dict(variables)}, "the averages are not written", "use_ema")
+    yield Variant({"averaged": lambda averages, *_: dict(averages)}, "the averages are not taken", "use_ema")
+    momentum = like(np.zeros(()), config["ema_momentum"])
+
+    def from_zero(averages: Gradients, variables: Gradients, *_: Any) -> Gradients:
+        return {n: a * like(a, momentum) + variables[n] * like(a, 1 - momentum) for n, a in averages.items()}
+
+    yield Variant({"averaged": from_zero}, "the first average starts from zero", "use_ema")
+
+
+def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
+    kept = ("iteration", "learning_rate")
+    every = evaluator.reading.training.steps_per_epoch
+
+    def at(which: Callable[[int], bool], *, all_of_them: bool) -> Callable[..., dict[str, Array]]:
+        def reset(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict[str, Array]:
+            if not which(step):
+                return slots
+            return {n: slots[n] if n in kept and not all_of_them else value for n, value in start.items()}
+
+        return reset
+
+    for which, told in ((lambda step: True, "step"), (lambda step: step % every == 0, "epoch")):
+        yield Variant({"carried": at(which, all_of_them=False)}, f"slots start anew with every {told}")
+        yield Variant({"carried": at(which, all_of_them=True)}, f"slots and iterations start anew with every {told}")
+
+
+GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("clip_order", (Stage.GRADIENT,), _clip_order, today=True),
+    Deviation("clip_kind", (Stage.GRADIENT,), _clip_kind),
+    Deviation("replica_gradients_not_reduced", (Stage.GRADIENT,), _not_reduced),
+    Deviation("replica_gradients_reduced_twice", (Stage.GRADIENT,), _reduced_twice),
+    Deviation("accumulation_not_averaged", (Stage.GRADIENT,), _not_averaged),
+    Deviation("accumulation_tail", (Stage.GRADIENT,), _tail),
+)
+"""What may become of the gradients otherwise."""
+
+_LEFT = (Stage.UPDATE, Stage.WEIGHTS)
+
+UPDATE_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("optimizer_state_reset", (Stage.GRADIENT, *_LEFT), _slots_reset),
+    Deviation("weight_decay", _LEFT, _decay),
+    Deviation("constraint_not_applied", (Stage.WEIGHTS,), _constraints),
+    Deviation("ema_not_applied", _LEFT, _averages),
+    Deviation("learning_rate_off_by_one", _LEFT, _rate_off),
+    Deviation("learning_rate_frozen", _LEFT, _rate_frozen),
+)
+"""What the optimizer's step may do otherwise."""
+
+FORWARD_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("training_flag_false", (Stage.OUTPUTS, Stage.STATE), _inference),
+    Deviation("model_called_twice", (Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE), _twice),
+    Deviation("batchnorm_statistics_not_updated", (Stage.STATE,), _statistics_kept),
+    Deviation("random_stream_differs", (Stage.STATE,), _stream_kept),
+)
+"""How the model may be called otherwise, and what may become of its states."""

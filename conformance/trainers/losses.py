@@ -1,0 +1,71 @@
+"""The loss of a step as the guide's loop computes it: a replica's share of the weighted sum, penalties included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+LossFunction = Callable[[Any, Any, Any], Any]
+"""(targets, outputs, sample weights) to this replica's share of the loss."""
+
+
+def with_penalties(model: Any, loss: Any) -> Any:
+    """The loss with this replica's share of the penalties of the model's last call."""
+    import tensorflow as tf
+
+    if not model.losses:
+        return loss
+    share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.reduce_sum(tf.stack([loss, *(share * term for term in model.losses)]))
+
+
+def loss_function(
+    losses: list[Any], weights: tuple[float, ...] | None, seen: Callable[[list[Any]], None] = lambda values: None
+) -> LossFunction:
+    """The weighted sum of one loss an output, as this replica's share.
+
+    Args:
+        losses: the losses.
+        weights: their factors, or None.
+        seen: is told the unweighted losses of the outputs, for reporting.
+    """
+    import tensorflow as tf
+
+    objects = [as_loss(loss) for loss in losses]
+
+    def total(y: Any, outputs: Any, sample_weight: Any) -> Any:
+        targets, predictions = tf.nest.flatten(y), tf.nest.flatten(outputs)
+        given = [None] * len(objects) if sample_weight is None else tf.nest.flatten(sample_weight)
+        values = [fn(t, p, w) for fn, t, p, w in zip(objects, targets, predictions, given, strict=True)]
+        seen(values)
+        if weights is not None:
+            values = [value * weight for value, weight in zip(values, weights, strict=True)]
+        return values[0] if len(values) == 1 else sum(values)
+
+    return total
+
+
+def as_loss(loss: Any) -> Any:
+    """A `keras.losses.Loss` as it is; a function or a name as one, with a scalar divided by the replicas."""
+    import keras
+    import tensorflow as tf
+
+    function = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if isinstance(function, keras.losses.Loss):
+        return function
+
+    class FunctionLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
+        """Reduces what the function returns to the mean over the rows."""
+
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return tf.convert_to_tensor(function(y_true, y_pred))
+
+        def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            if sample_weight is None:
+                value = self.call(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred))
+                if value.shape.rank == 0:
+                    # Reduced over this replica's rows already, so nobody else will divide it by the replicas.
+                    return value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)
+            return super().__call__(y_true, y_pred, sample_weight)
+
+    return FunctionLoss(name=getattr(function, "__name__", "loss"))
