@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import msgspec
 from conformance.case import Case, load_case
 from conformance.errors import UsageError
 
-__all__ = ["Entry", "Recorded", "entries", "load"]
+__all__ = ["Entry", "Recorded", "entries", "known_signatures", "load", "recorded_versions"]
 
 _HERE = Path(__file__).resolve().parent
 
@@ -67,6 +68,33 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 def entries() -> tuple[Entry, ...]:
     """Everything in the index, in its order."""
     return msgspec.json.decode((_HERE / "index.json").read_bytes(), type=tuple[Entry, ...])
+
+
+def recorded_versions(keras: str, tensorflow: str) -> tuple[str, str]:
+    """The versions of Keras and TensorFlow whose record is the one to go by: these, or the newest that has one."""
+    recorded = {(item.keras, item.tensorflow) for entry in entries() for item in entry.verdicts}
+    return (keras, tensorflow) if (keras, tensorflow) in recorded else max(recorded, key=_numbers)
+
+
+def _numbers(versions: tuple[str, str]) -> list[list[int]]:
+    return [[int(number) for number in re.findall(r"\d+", version)] for version in versions]
+
+
+def known_signatures(keras: str, tensorflow: str) -> frozenset[str]:
+    """The signatures that the corpus records.
+
+    Args:
+        keras: the version of Keras.
+        tensorflow: the version of TensorFlow; see `recorded_versions` for a pair that nobody has recorded.
+
+    Example:
+        >>> from conformance import cases
+        >>> "both/loss/replica_loss_not_scaled" in cases.known_signatures("3.15.1", "2.21.0")
+        True
+    """
+    versions = recorded_versions(keras, tensorflow)
+    found = (entry.recorded(*versions) for entry in entries())
+    return frozenset(signature for item in found if item is not None for signature in item.signatures)
 
 
 def load(name: str) -> Case:

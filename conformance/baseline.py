@@ -10,6 +10,10 @@ from conformance.errors import UsageError
 
 FORMAT = 1
 
+CORPUS = "corpus"
+"""In the place of a file: what the corpus records for the versions that are installed. A file of that name is
+`./corpus`."""
+
 
 class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A known finding."""

@@ -12,17 +12,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
+from conformance.arm import parse_placement
+from conformance.case import save_case
 from conformance.errors import UsageError
-from conformance.events import CaseJudged, Event, FindingMade, RunEnded, RunStarted, to_line
+from conformance.events import (
+    CaseCalibrated,
+    CaseJudged,
+    Event,
+    FindingMade,
+    Problem,
+    RunEnded,
+    RunStarted,
+    to_line,
+)
 from conformance.job import Job
+from conformance.reports import calibration
+from conformance.reports.folder import write_file
 from conformance.reports.markdown import summary
 from conformance.supervisor import supervise
 
 
 def share(job: Job, workers: int) -> list[Job]:
     """A job divided among workers: examples and files are shared out, each worker draws with a seed of its own."""
-    import msgspec
-
     jobs = []
     for number in range(workers):
         examples = None if job.examples is None else len(range(number, job.examples, workers))
@@ -39,7 +52,8 @@ def run(job: Job, workers: int) -> Iterator[Event]:
     """Run a job on several workers.
 
     Args:
-        job: the whole job.
+        job: the whole job. Cases to calibrate with are drawn first, and each is kept as a file below `cases`, so which
+            ones they are does not depend on the number of workers.
         workers: how many processes.
 
     Yields:
@@ -52,6 +66,9 @@ def run(job: Job, workers: int) -> Iterator[Event]:
     made = not report.exists()
     report.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    asked = job.examples
+    if job.calibrate and not job.paths:
+        job = _drawn(job, report)
     outcomes: Counter[str] = Counter()
     signatures: Counter[str] = Counter()
     kept: list[Event] = []
@@ -71,13 +88,19 @@ def run(job: Job, workers: int) -> Iterator[Event]:
                 report=str(report),
                 examples=job.examples if not job.paths else len(job.paths),
                 seconds=job.seconds,
+                calibration=job.calibrate,
             )
         )
+        if job.calibrate and asked is not None and len(job.paths) < asked:
+            yield note(Problem(message=f"{asked} cases were asked for, and only {len(job.paths)} different ones drawn"))
         try:
             for event in supervise(share(job, workers), report):
                 if isinstance(event, CaseJudged):
                     outcomes[event.outcome] += 1
                     signatures.update(event.signatures)
+                elif isinstance(event, CaseCalibrated):
+                    outcomes[event.calibration.outcome] += 1
+                    signatures.update(event.calibration.signatures)
                 yield note(event)
         except KeyboardInterrupt:
             interrupted = True
@@ -96,15 +119,27 @@ def run(job: Job, workers: int) -> Iterator[Event]:
             interrupted=interrupted,
         )
         note(ended)
-    _write(report / "report.md", summary(kept))
+    if job.calibrate:
+        calibration.write(report, kept)
+    else:
+        write_file(report / "report.md", summary(kept))
     yield ended
+
+
+def _drawn(job: Job, report: Path) -> Job:
+    from conformance.search import draw
+
+    assert job.examples is not None
+    replicas = max(parse_placement(placement).replicas for placement in job.placements)
+    folder = report / "cases"
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number, case in enumerate(draw(job.examples, job.seed, replicas)):
+        path = folder / f"{number:0{len(str(job.examples))}}.case.json"
+        save_case(case, path)
+        paths.append(str(path))
+    return msgspec.structs.replace(job, paths=tuple(paths), examples=None)
 
 
 def _arms(job: Job) -> Sequence[str]:
     return [f"{t}/{p}/{e}" for e in job.executions for p in job.placements for t in job.trainers]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

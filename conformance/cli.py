@@ -11,18 +11,19 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from conformance.arm import parse_execution, parse_placement, parse_trainer
-from conformance.baseline import load_baseline
+from conformance.baseline import CORPUS, load_baseline
 from conformance.case import load_case
 from conformance.errors import ConformanceError, UsageError
-from conformance.events import CaseJudged, Event, RunEnded, WorkerDied
+from conformance.events import CaseCalibrated, CaseJudged, Event, RunEnded, WorkerDied
 from conformance.job import Job
 from conformance.verdict import DIVERGES, RAISES, UNSUPPORTED
 
@@ -36,6 +37,8 @@ class Profile(NamedTuple):
     examples: int | None = None
     seconds: float | None = None
 
+
+CALIBRATION_REPORT = "conformance-calibration"
 
 PROFILES = {"gate": Profile(8.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
 
@@ -99,25 +102,33 @@ def _arms(placements: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return decorate
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a case on standard output.")
-_baseline = click.option(
-    "--baseline", type=click.Path(dir_okay=False), help="Known findings, by signature; they do not fail the run."
-)
-
-
-@commands.command()
-@click.option("--examples", type=click.IntRange(1), help="How many cases to draw.")
-@click.option("--time", "duration", metavar="DURATION", help="How long to search, as in 90s, 10m or 2h.")
-@click.option("-n", "workers", type=click.IntRange(1), default=None, help="Worker processes. [default: at most 2]")
-@_arms("single,mirrored:2")
-@click.option(
+_trainers = click.option(
     "--trainers",
     default="fit,loop",
     show_default=True,
     callback=_list(parse_trainer),
     help="Among fit, loop, train_on_batch; the last is the one the others are held against.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
+_workers = click.option(
+    "-n", "workers", type=click.IntRange(1), default=None, help="Worker processes. [default: at most 2]"
+)
+_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a case on standard output.")
+_baseline = click.option(
+    "--baseline",
+    metavar=f"FILE|{CORPUS}",
+    help=f"Known findings, by signature; they do not fail the run. {CORPUS}: those that the corpus of this package"
+    " records for the versions that are installed.",
+)
+
+
+@commands.command()
+@click.option("--examples", type=click.IntRange(1), help="How many cases to draw.")
+@click.option("--time", "duration", metavar="DURATION", help="How long to search, as in 90s, 10m or 2h.")
+@_workers
+@_arms("single,mirrored:2")
+@_trainers
+@_seed
 @_baseline
 @click.option("--strict-baseline", is_flag=True, help="Fail when a known finding no longer occurs.")
 @click.option("--report", default="conformance-report", show_default=True, help="Directory of the report.")
@@ -148,7 +159,7 @@ def run(
     chosen = PROFILES[profile]
     if examples is None and seconds is None:
         examples, seconds = chosen.examples, chosen.seconds
-    known = load_baseline(baseline).signatures if baseline else ()
+    known = _known(baseline, as_json)
     if strict_baseline and not baseline:
         raise UsageError("--strict-baseline needs a --baseline")
     _fresh_report(Path(report))
@@ -163,10 +174,7 @@ def run(
         shrink_seconds=chosen.shrink_seconds,
         known=known,
     )
-    workers = workers or min(2, os.cpu_count() or 1)
-    if examples is not None:
-        workers = min(workers, examples)
-    outcome = _consume(run_campaign(job, workers), as_json)
+    outcome = _consume(run_campaign(job, _at_most(workers, examples)), as_json)
     if strict_baseline:
         gone = sorted(set(known) - set(outcome.seen))
         for signature in gone:
@@ -202,7 +210,7 @@ def check(
     files = case_files(paths)
     for file in files:
         load_case(file)
-    known = load_baseline(baseline).signatures if baseline else ()
+    known = _known(baseline, as_json)
     if report is not None:
         _fresh_report(Path(report))
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
@@ -237,13 +245,55 @@ def replay(folder: str, as_json: bool) -> int:
 
 
 @commands.command()
-@click.option("--report", default=None, help="Also count what this report's run has drawn.")
+@click.option(
+    "--report",
+    default=None,
+    help=f"Also count what this report's run has drawn. With --calibration, the directory of its report. [default then:"
+    f" {CALIBRATION_REPORT}]",
+)
+@click.option(
+    "--calibration",
+    is_flag=True,
+    help="Train drawn cases, hold every arm against itself and against the referee, and show how much of what is"
+    " allowed was seen. The options below are for this.",
+)
+@click.option("--examples", type=click.IntRange(1), default=20, show_default=True, help="How many cases to draw.")
+@_seed
+@_arms("single")
+@_trainers
+@_workers
 @_as_json
-def info(report: str | None, as_json: bool) -> int:
-    """Versions, devices, what the generator can draw and has drawn."""
+@click.pass_context
+def info(
+    context: click.Context,
+    report: str | None,
+    calibration: bool,
+    examples: int,
+    seed: int,
+    placements: tuple[str, ...],
+    executions: tuple[str, ...],
+    trainers: tuple[str, ...],
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Versions, devices, what the generator can draw and has drawn; how the harness is calibrated."""
     from conformance import devices
     from conformance.info import gather
 
+    if calibration:
+        job = Job(
+            report=report or CALIBRATION_REPORT,
+            trainers=trainers,
+            placements=placements,
+            executions=executions,
+            examples=examples,
+            seed=seed,
+            calibrate=True,
+        )
+        return _calibrate(job, _at_most(workers, examples), as_json)
+    for option in ("examples", "seed", "placements", "executions", "trainers", "workers"):
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{'-n' if option == 'workers' else f'--{option}'} needs --calibration")
     devices.set_up(2)
     data = gather(report)
     if as_json:
@@ -259,10 +309,59 @@ def info(report: str | None, as_json: bool) -> int:
     return OK
 
 
+def _calibrate(job: Job, workers: int, as_json: bool) -> int:
+    from conformance import devices
+    from conformance.campaign import run as run_campaign
+    from conformance.reports.calibration import calibrated, text, to_data
+
+    devices.require_tensorflow()
+    job = msgspec.structs.replace(job, known=_known(CORPUS, as_json))
+    _fresh_report(Path(job.report))
+    told: list[Event] = []
+
+    def noted() -> Iterator[Event]:
+        for event in run_campaign(job, workers):
+            told.append(event)
+            yield event
+
+    outcome = _consume(noted(), as_json)
+    made = calibrated(told)
+    if as_json:
+        click.echo(json.dumps(to_data(made)))
+    else:
+        click.echo(text(made, sys.stdout.encoding or "utf-8"), nl=False)
+    if outcome.code in (OK, INTERRUPTED) and not made.total.compared:
+        # Nothing that was found in nothing is no good news.
+        return outcome.code or FAILED
+    return outcome.code
+
+
 def _told(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {count}" for key, count in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _at_most(workers: int | None, examples: int | None) -> int:
+    """The number of workers, by default two, and no more than there are cases."""
+    workers = workers or min(2, os.cpu_count() or 1)
+    return workers if examples is None else min(workers, examples)
+
+
+def _known(baseline: str | None, as_json: bool) -> tuple[str, ...]:
+    """The signatures that are no news."""
+    if baseline != CORPUS:
+        return load_baseline(baseline).signatures if baseline else ()
+    from conformance import cases, devices
+    from conformance.environment import TENSORFLOWS, version
+
+    devices.require_tensorflow()
+    installed = version("keras", "keras-nightly"), version(*TENSORFLOWS)
+    taken = cases.recorded_versions(*installed)
+    if taken != installed:
+        named = [f"Keras {keras} with TensorFlow {tensorflow}" for keras, tensorflow in (installed, taken)]
+        click.echo(f"the corpus records nothing for {named[0]}; known is what it records for {named[1]}", err=as_json)
+    return tuple(sorted(cases.known_signatures(*installed)))
 
 
 def parse_duration(text: str) -> float:
@@ -320,6 +419,12 @@ class _Outcome:
             elif event.outcome == UNSUPPORTED and self.code == OK:
                 # What could not be run or watched is never passed as conforming.
                 self.code = USAGE
+        elif isinstance(event, CaseCalibrated):
+            self.seen.update(event.calibration.signatures)
+            if event.calibration.news:
+                self.code = NEWS
+            elif event.calibration.failures and self.code == OK:
+                self.code = FAILED
         elif isinstance(event, WorkerDied) and self.code == OK:
             self.code = FAILED
         elif isinstance(event, RunEnded) and event.interrupted and self.code == OK:

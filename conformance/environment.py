@@ -7,6 +7,9 @@ from importlib import metadata
 
 from conformance.finding import Environment
 
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos", "tf-nightly", "tf-nightly-cpu")
+"""The distributions that hold TensorFlow."""
+
 
 def version(*distributions: str) -> str:
     """The version of the first of these distributions that is installed, or `not installed`."""

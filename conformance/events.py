@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.calibration import Calibration
 from conformance.finding import Environment
 from conformance.verdict import json_safe
 
@@ -21,7 +22,10 @@ class Event(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """A run begins. `examples` is None where the time alone limits it; `seconds` None where the examples do."""
+    """A run begins. `examples` is None where the time alone limits it; `seconds` None where the examples do.
+
+    `calibration` says that cases are calibrated with, and not judged.
+    """
 
     arms: tuple[str, ...]
     seed: int
@@ -29,6 +33,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     report: str
     examples: int | None = None
     seconds: float | None = None
+    calibration: bool = False
 
 
 class WorkerReady(Event, frozen=True, kw_only=True):
@@ -54,6 +59,15 @@ class CaseJudged(Event, frozen=True, kw_only=True):
     message: str | None = None
     path: str | None = None
     verdict: dict[str, Any] | None = None
+
+
+class CaseCalibrated(Event, frozen=True, kw_only=True):
+    """A case was calibrated with. `path` is its file; `calibration` is what was seen in it alone."""
+
+    index: int
+    seconds: float
+    path: str
+    calibration: Calibration
 
 
 class DivergenceSeen(Event, frozen=True, kw_only=True):
@@ -116,6 +130,7 @@ AnyEvent = (
     | WorkerReady
     | CaseStarted
     | CaseJudged
+    | CaseCalibrated
     | DivergenceSeen
     | FindingMade
     | WorkerDied

@@ -24,6 +24,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         known: signatures of the baseline.
         loop: `package.module:function` of a user's step, or None.
         write: whether to make findings out of divergences (folder, repro), or only to judge.
+        calibrate: calibrate with cases instead of judging them.
     """
 
     worker: int = 0
@@ -39,6 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     known: tuple[str, ...] = ()
     loop: str | None = None
     write: bool = True
+    calibrate: bool = False
 
     def validate(self) -> None:
         """Refuse arms that do not exist.

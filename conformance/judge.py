@@ -23,6 +23,7 @@ from conformance.prepare import PreparedArm, release
 from conformance.referee.departure import Judgement
 from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
+from conformance.stage import Stage
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import FINAL, Trace
 from conformance.training import Training, training
@@ -258,6 +259,8 @@ class Judge:
         rounding: list[str] = []
         for found in differences:
             if self._settled(found, told):
+                if found.difference.stage.order >= Stage.UPDATE.order:
+                    rounding.append(message(found, self.subject))
                 continue
             if not self._quick and not self.repeats(found):
                 flaky.append(message(found, self.subject))

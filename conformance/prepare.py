@@ -25,6 +25,7 @@ from conformance.data import Array, Arrays
 from conformance.errors import ConformanceError, UnsupportedError
 from conformance.raised import describe
 from conformance.recording import Recorder, slot_name
+from conformance.referee.base_rules import distinct
 from conformance.trace import Trace
 from conformance.trainers import TRAINERS
 from conformance.training import Logbook, Setup, Training
@@ -92,7 +93,8 @@ class PreparedArm:
                 optimizer.build(model.trainable_variables)
             shadow = training.parts.optimizer()
             shadow.build(model.trainable_variables)
-        slots = [(slot_name(v), tuple(v.shape), v.dtype) for v in shadow.variables]
+        names = distinct(slot_name(v) for v in shadow.variables)
+        slots = [(name, tuple(v.shape), v.dtype) for name, v in zip(names, shadow.variables, strict=True)]
         self._slot_values = [np.array(v) for v in shadow.variables]
         self.recorder = Recorder(
             strategy=self.strategy,

@@ -7,10 +7,12 @@ So a search is determined by its seed, a case with two divergences gives two fin
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import seed as seeded
 
 from conformance.case import Case, to_json
 from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
@@ -84,19 +86,8 @@ class Search:
         shrinking: list[Shrinking] = []
         last: list[Case] = []
 
-        @settings(
-            # Several draws may give one case; a search is over when it has judged so many cases.
-            max_examples=min(ENDLESS, DRAWS_A_CASE * self.examples),
-            database=None,
-            deadline=None,
-            derandomize=False,
-            phases=(Phase.generate, Phase.shrink),
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            verbosity=Verbosity.quiet,
-            print_blob=False,
-        )
-        @seed(self.seed)
+        @_settings(self.examples, Phase.generate, Phase.shrink)
+        @seeded(self.seed)
         @given(cases(replicas=self.plan.replicas))
         def explore(case: Case) -> None:
             if not shrinking:
@@ -149,6 +140,47 @@ class Search:
         self._verdicts[case] = verdict
         self._emit(judged(index, verdict, time.monotonic() - started, self._known))
         return verdict
+
+
+def _settings(examples: int, *phases: Phase) -> settings:
+    return settings(
+        # Several draws may give one case; a search is over when it has judged so many cases.
+        max_examples=min(ENDLESS, DRAWS_A_CASE * examples),
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+    )
+
+
+def draw(examples: int, seed: int, replicas: int) -> list[Case]:
+    """Draw so many cases, no two the same; they are determined by the seed.
+
+    Args:
+        examples: how many.
+        seed: the seed of the draws.
+        replicas: the most replicas any arm needs.
+
+    Returns:
+        The cases in the order in which they were drawn; fewer where no more can be found.
+    """
+    drawn: dict[Case, None] = {}
+
+    @_settings(examples, Phase.generate)
+    @seeded(seed)
+    @given(cases(replicas=replicas))
+    def collect(case: Case) -> None:
+        drawn.setdefault(case)
+        if len(drawn) >= examples:
+            raise _OverError
+
+    with contextlib.suppress(_OverError):
+        collect()
+    return list(drawn)
 
 
 def judged(index: int, verdict: Verdict, seconds: float, known: frozenset[str], path: str | None = None) -> CaseJudged:

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.errors import UsageError
-from conformance.events import AnyEvent, CaseJudged, CaseStarted, Event, Refused, WorkerDied, from_line
+from conformance.events import AnyEvent, CaseCalibrated, CaseJudged, CaseStarted, Event, Refused, WorkerDied, from_line
 from conformance.job import Job
 
 HANG_SECONDS = 300.0
@@ -74,7 +74,7 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
                 raise UsageError(event.message)
             if isinstance(event, CaseStarted):
                 worker.running = event
-            elif isinstance(event, CaseJudged):
+            elif isinstance(event, CaseJudged | CaseCalibrated):
                 worker.running, worker.judged = None, worker.judged + 1
             if event is not None:
                 yield event

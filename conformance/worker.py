@@ -19,7 +19,7 @@ import msgspec
 from conformance.arm import parse_placement
 from conformance.case import Case, load_case, to_json
 from conformance.errors import UsageError
-from conformance.events import CaseStarted, Event, Refused, WorkerReady, to_line
+from conformance.events import CaseCalibrated, CaseStarted, Event, Refused, WorkerReady, to_line
 from conformance.job import Job
 from conformance.verdict import Verdict
 
@@ -56,7 +56,9 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
     devices.set_up(plan.replicas, one_thread=True)
     trial = None if job.loop is None else load_loop(job.loop)
     emit(WorkerReady(environment=environment()))
-    if job.paths:
+    if job.calibrate:
+        _calibrate(job, plan, emit)
+    elif job.paths:
         _judge(job, plan, trial, emit)
     else:
         _search(job, plan, emit)
@@ -101,6 +103,18 @@ def _judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable
             emit(made)
             verdict = msgspec.structs.replace(verdict, repro=made.repro)
         emit(judged(index, verdict, time.monotonic() - started, known, path))
+
+
+def _calibrate(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
+    from conformance.calibrator import calibrate
+
+    known = frozenset(job.known)
+    for index, path in enumerate(job.paths):
+        case = load_case(path)
+        emit(CaseStarted(index=index, case=to_json(case)))
+        started = time.monotonic()
+        seen = calibrate(case, plan, known, path)
+        emit(CaseCalibrated(index=index, seconds=time.monotonic() - started, path=path, calibration=seen))
 
 
 def load_loop(text: str) -> Callable[..., Any]:

@@ -1,27 +1,26 @@
 """The minimal reproduction of a finding: a script of a screenful that imports only numpy, tensorflow and keras.
 
-It builds what the case builds, trains it in both arms, prints the quantities that differ, and exits with 1 while they
-do, 0 once they do not, and 2 when it cannot tell.
+It builds what the case builds, trains it in both arms, or in the one that is held against numbers, prints the
+quantities that differ, and exits with 1 while they do, 0 once they do not, and 2 when it cannot tell.
 """
 
 from __future__ import annotations
 
-import math
-
 from conformance.devices import REWRITES
 from conformance.reports import repro_case
 from conformance.reports.repro_allowance import allowed
-from conformance.reports.repro_compare import main, named, result, start, strategy
+from conformance.reports.repro_compare import main, result, start, strategy
 from conformance.reports.repro_data import data
+from conformance.reports.repro_docstring import told
 from conformance.reports.repro_fit import fit, on_batch
 from conformance.reports.repro_functions import function_loss, functions
 from conformance.reports.repro_loop import loop
 from conformance.reports.repro_plan import Plan, plan
+from conformance.reports.repro_quantity import watch
 from conformance.reports.source import WIDTH, indented
 from conformance.reports.text import docstring
 from conformance.verdict import Verdict
 
-_EXITS = "Exits with 1 while that is so, with 0 once it is not, with 2 after any other error."
 _TRAINERS = {"fit": fit, "loop": loop, "train_on_batch": on_batch}
 
 
@@ -29,57 +28,30 @@ def script(verdict: Verdict) -> str:
     """The script that shows the first divergence of a verdict.
 
     Args:
-        verdict: a verdict with a case and a divergence of two arms among `fit`, `loop` and `train_on_batch`.
+        verdict: a verdict with a case and a divergence of two arms among `fit`, `loop` and `train_on_batch`, or of one
+            of them from the referee.
 
     Returns:
         Python source, ending in a newline.
 
     Raises:
         UnsupportedError: when no script can be written: parts of the user's own, a loop on trial, a registered layer
-            that cannot be imported.
+            that cannot be imported, a quantity that cannot be held against numbers.
     """
     show = plan(verdict)
     lines = [
-        *docstring(_told(show, verdict), WIDTH),
+        *docstring(told(show, verdict), WIDTH),
         *["", "import os", "import sys", ""],
         'os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")',
         *["import keras", "import numpy as np", "import tensorflow as tf"],
         *repro_case.registered(show.case),
-        *["", *_machine(show), *data(show.case)],
+        *["", *_machine(show), *data(show.whole, show.case.data.rows)],
         *functions(show.case),
         *function_loss(show),
         *_functions(show),
         *["", "", *main(show)],
     ]
     return "\n".join(lines) + "\n"
-
-
-def _told(show: Plan, verdict: Verdict) -> list[str]:
-    found = show.divergence
-    seen, wanted = named(show.seen), named(show.wanted)
-    if show.raises:
-        ((arm, raised), *_) = show.raised.items()
-        who = seen if arm == str(show.seen) else wanted
-        return [
-            f"Keras: {who} raises {raised.kind}.",
-            f"Expected: it trains, as {wanted if who == seen else seen} does.",
-            f"Actual: {raised.kind}: {raised.message}",
-            _EXITS,
-        ]
-    when = f" of step {found.step}" if found.step is not None else ""
-    when = f" of epoch {found.epoch}" if found.epoch is not None else when
-    due = "the same bits" if found.allowed == 0 else f"equal within {found.allowed:.2g}"
-    amount = f"off by {found.magnitude:.4g}" if math.isfinite(found.magnitude) else "not comparable"
-    ratio = f", {found.ratio:.6g} times the other" if found.ratio is not None else ""
-    why = verdict.observations[0].cause
-    what = f"{found.stage.value.replace('_', ' ')}{when}, {found.variable}"
-    return [
-        f"Keras: {seen} differs from {wanted}.",
-        f"Expected: {what}: {due}.",
-        f"Actual: {amount}{ratio}.",
-        *([] if why.name == "unexplained" else [f"Why: {why.explanation}"]),
-        _EXITS,
-    ]
 
 
 def _machine(show: Plan) -> list[str]:
@@ -114,7 +86,7 @@ def _functions(show: Plan) -> list[str]:
     seeded = [f"keras.utils.set_random_seed({show.case.seed})"] if repro_case.draws(show.case) else []
     if len(codes) == 1:
         (code,) = codes.values()
-        body = [*seeded, *_scope(show, [*scoped, *start(show), *code.scoped]), *code.body]
+        body = [*seeded, *_scope(show, [*scoped, *start(show), *code.scoped]), *watch(show), *code.body]
     else:
         given = ", ".join(["model", "optimizer", *(["strategy"] if "strategy" in show.parameters else [])])
         for name, code in codes.items():
@@ -127,7 +99,8 @@ def _functions(show: Plan) -> list[str]:
 
 
 def _body(lines: list[str]) -> list[str]:
-    return indented(lines if lines[0] else lines[1:])
+    """Lines as a function's body, with no empty line at its beginning and no two in a row."""
+    return indented(line for line, before in zip(lines, ["", *lines], strict=False) if line or before)
 
 
 def _scope(show: Plan, lines: list[str]) -> list[str]:

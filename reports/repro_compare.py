@@ -1,9 +1,11 @@
-"""The part of a repro script that runs both arms, shows the quantities that differ and says so in its exit code."""
+"""The part of a repro script that runs its arms, shows the quantities that differ and says so in its exit code."""
 
 from __future__ import annotations
 
 from conformance.arm import Arm, parse_arm
 from conformance.errors import UsageError
+from conformance.reports import repro_expected, repro_quantity
+from conformance.reports.referee import IN_WORDS, REFEREE
 from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_plan import Plan
 from conformance.reports.source import WIDTH, Bracket, call, indented, literal, statement
@@ -20,7 +22,9 @@ def named(arm: Arm) -> str:
 
 
 def in_words(arm: str) -> str:
-    """`named` of an arm's spelling; the spelling itself where it is none of the arms a script can train."""
+    """`named` of an arm's spelling or of the referee; the spelling itself where no script can train such an arm."""
+    if arm == REFEREE:
+        return IN_WORDS
     try:
         return named(parse_arm(arm))
     except (UsageError, KeyError):
@@ -28,7 +32,9 @@ def in_words(arm: str) -> str:
 
 
 def start(show: Plan) -> list[str]:
-    """The statement that keeps the weights training starts from, where their change is compared."""
+    """The statements that keep what training starts from, where changes are compared, and what passes in it."""
+    if show.expected is not None:
+        return repro_quantity.holder(show)
     return ["start = {v.path: v.numpy() for v in model.weights}"] if show.changes else []
 
 
@@ -47,9 +53,11 @@ def strategy(arm: Arm) -> str:
 
 
 def result(show: Plan) -> list[str]:
-    """What `train` returns: pairs of a name and values, exact in float64."""
+    """What `train` returns: pairs of a name and values, exact in float64; of an arm alone its one quantity."""
     if show.raises:
         return []
+    if show.expected is not None:
+        return repro_quantity.result(show)
     if show.arrays:
         rows = "(x, y, w)" if show.case.data.sample_weight else "(x, y)"
         return [f'return [("data", np.copy(a)) for a in tf.nest.flatten({rows})]']
@@ -76,13 +84,18 @@ def result(show: Plan) -> list[str]:
 
 
 def main(show: Plan) -> list[str]:
-    """The statements that run both arms and compare them."""
+    """The statements that run the arms and compare what comes of them."""
     versions = 'print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}")'
     limit = "the same bits are due" if allowed(show) == 0 else f"more than {allowed(show)!r} apart"
     said = literal("DIVERGES: one raises, the other trains" if show.raises else f"DIVERGES: {limit}")
     end = [f'print({said} if differ else "CONFORMS")', "sys.exit(1 if differ else 0)"]
-    compare = _compare_raised if show.raises else _compare_values
-    return [versions, *compare(show), *end]
+    if show.raises:
+        compared = _compare_raised(show)
+    elif show.wanted is None:
+        compared = repro_expected.compare(show)
+    else:
+        compared = _compare_values(show, show.wanted)
+    return [versions, *compared, *end]
 
 
 def _compare_raised(show: Plan) -> list[str]:
@@ -94,7 +107,7 @@ def _compare_raised(show: Plan) -> list[str]:
     return ["raised = 0", *loop, *indented(attempt), "differ = raised == 1"]
 
 
-def _compare_values(show: Plan) -> list[str]:
+def _compare_values(show: Plan, wanted: Arm) -> list[str]:
     bits = allowed(show) == 0
     same = "np.array_equal(a, b, equal_nan=True)"
     if not bits:
@@ -102,7 +115,7 @@ def _compare_values(show: Plan) -> list[str]:
     measured = ["ratio = np.vdot(a, b) / np.vdot(b, b)"] if show.changes else []
     ratio = ", ratio {ratio:.4g}" if show.changes else ""
     lines = [
-        *statement("wanted = ", call("train", *_arguments(show, show.wanted))),
+        *statement("wanted = ", call("train", *_arguments(show, wanted))),
         *statement("seen = ", call("train", *_arguments(show, show.seen))),
         "differ = abs(len(seen) - len(wanted))",
         f"# {_look(show)}",

@@ -16,10 +16,19 @@ _TINY = 8
 _LONGEST = 90
 
 
-def data(case: Case) -> list[str]:
-    """The statements that make `x`, `y` and, where rows are weighted, `w`; an array each, or a tuple of arrays."""
+def data(case: Case, kept: int | None = None) -> list[str]:
+    """The statements that make `x`, `y` and, where rows are weighted, `w`; an array each, or a tuple of arrays.
+
+    Args:
+        case: the case.
+        kept: how many of the first rows to keep; all by default.
+    """
     known = shapes(case.model)
     rows, pattern = case.data.rows, case.data.pattern
+    kept = rows if kept is None else kept
+    if not _drawn(case):
+        # What is not drawn at random depends on the rows before it, and on nothing behind.
+        rows = kept
     x = [
         _reals(pattern, (rows, *item.shape))
         if item.below is None
@@ -32,21 +41,29 @@ def data(case: Case) -> list[str]:
     ]
     w = [] if case.data.sample_weight is None else [_absolute(_reals(case.data.sample_weight, (rows,))) for _ in y]
     groups = {"x": x, "y": y, "w": w}
-    drawn = any("rng." in text for group in groups.values() for text in group)
-    if drawn and (spelled := _spelled(case)) is not None:
-        groups, drawn = spelled, False
+    drawn = _drawn(case)
+    if drawn and (spelled := _spelled(case, kept)) is not None:
+        groups, drawn, rows = spelled, False, kept
     lines = [f"rng = np.random.default_rng({case.data.seed})"] if drawn else []
     for name, group in groups.items():
         if len(group) == 1:
             lines.append(f"{name} = {group[0]}")
         elif group:
             lines += [f"{name} = (", *(f"{INDENT}{text}," for text in group), ")"]
+    if kept < rows:
+        made = ", ".join(name for name, group in groups.items() if group)
+        lines.append(f"{made} = tf.nest.map_structure(lambda a: a[:{kept}], ({made}))")
     return lines
 
 
-def _spelled(case: Case) -> dict[str, list[str]] | None:
+def _drawn(case: Case) -> bool:
+    """Whether any values are drawn at random."""
+    return {case.data.pattern, case.data.sample_weight or "ones"} & {"normal", "small_integers"} != set()
+
+
+def _spelled(case: Case, kept: int) -> dict[str, list[str]] | None:
     """Every array as a literal, where all are tiny; the draws follow on one another, so it is all of them or none."""
-    made = arrays(case)
+    made = arrays(case).map(lambda array: array[:kept])
     groups = {"x": made.x, "y": made.y, "w": made.sample_weight or ()}
     if any(array.size > _TINY for group in groups.values() for array in group):
         return None

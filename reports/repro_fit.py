@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from conformance.reports import repro_case
 from conformance.reports.repro_plan import Plan
+from conformance.reports.repro_quantity import each_step
 from conformance.reports.source import Expression, call, indented, listed, literal, statement
 
 
@@ -42,14 +43,14 @@ def fit(plan: Plan) -> Code:
     if case.data.feed == "arrays":
         options["shuffle"] = "False"
     options["verbose"] = "0"
-    body: list[str] = []
-    if plan.log_steps:
-        keep = call("keras.callbacks.LambdaCallback", on_train_batch_end=_append(plan))
-        body += ["reports = []", *statement("keep = ", keep, depth=1)]
+    body = ["reports = []"] if plan.log_steps else []
+    for line in [*([f"reports.append(logs[{literal(plan.log)}])"] if plan.log_steps else []), *each_step(plan)]:
+        keep = call("keras.callbacks.LambdaCallback", on_train_batch_end=f"lambda batch, logs: {line}")
+        body += statement("keep = ", keep, depth=1)
         options["callbacks"] = "[keep]"
-    kept = plan.log and not plan.log_steps
+    kept = plan.log and plan.log_epochs
     body += statement("history = " if kept else "", call("model.fit", *args, **options), depth=1)
-    if kept:
+    if kept and not plan.log_steps:
         body.append(f"reports = history.history[{literal(plan.log)}]")
     endless = ["", "def endless():", *indented(["while True:", *indented(batches(plan, "yield "))]), ""]
     return Code(_compiled(plan, "fit"), [*(endless if case.data.feed == "generator" else []), *body])
@@ -57,7 +58,8 @@ def fit(plan: Plan) -> Code:
 
 def on_batch(plan: Plan) -> Code:
     """Compile, and call `train_on_batch` for every batch."""
-    body = [f"for _ in range({plan.case.schedule.epochs}):", *indented(batches(plan, "model.train_on_batch"))]
+    each = [*batches(plan, "model.train_on_batch"), *indented(each_step(plan))]
+    body = [f"for _ in range({plan.case.schedule.epochs}):", *indented(each)]
     return Code(_compiled(plan, "train_on_batch"), [*body, *finalized(plan)])
 
 
@@ -104,15 +106,16 @@ def _compiled(plan: Plan, trainer: str) -> list[str]:
 
 
 def finalized(plan: Plan) -> list[str]:
-    """What only `fit` does by itself: write the averages into the weights at the end, where there are any."""
+    """What only `fit` does by itself: write the averages into the weights at the end, where there are any.
+
+    A script that looks at what a step has left ends before.
+    """
     averaged = plan.case.optimizer.config.get("use_ema", False)
+    if plan.expected is not None and plan.divergence.step is not None:
+        return []
     return ["optimizer.finalize_variable_values(model.trainable_variables)"] if averaged else []
 
 
 def rows(plan: Plan) -> str:
     """The tuple of the data's names."""
     return "(x, y, w)" if plan.case.data.sample_weight else "(x, y)"
-
-
-def _append(plan: Plan) -> str:
-    return f"lambda batch, logs: reports.append(logs[{literal(plan.log)}])"

@@ -12,7 +12,9 @@ from conformance.losses import LOSSES
 from conformance.reports import repro_case
 from conformance.reports.repro_fit import Code, batches, finalized, rows
 from conformance.reports.repro_plan import Plan
+from conformance.reports.repro_quantity import each_step, passing
 from conformance.reports.source import Expression, call, flat, indented, literal, statement
+from conformance.stage import Stage
 
 _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer", "embeddings_regularizer")
 
@@ -23,8 +25,8 @@ def loop(plan: Plan) -> Code:
     metric, scoped = _loop_metric(plan)
     body = [*(["reports = []"] if metric else []), *_dataset(plan), "", *_step(plan, metric), ""]
     report = [f"reports.append(float({metric}.result()))"] if metric else []
-    each = ["for batch in dataset:", *indented(["step(batch)", *(report if plan.log_steps else [])])]
-    epoch = [*([f"{metric}.reset_state()"] if metric else []), *each, *(report if not plan.log_steps else [])]
+    each = ["for batch in dataset:", *indented(["step(batch)", *(report if plan.log_steps else []), *each_step(plan)])]
+    epoch = [*([f"{metric}.reset_state()"] if metric else []), *each, *(report if plan.log_epochs else [])]
     if case.schedule.epochs > 1:
         epoch = [f"for _ in range({case.schedule.epochs}):", *indented(epoch)]
     return Code(scoped, [*body, *epoch, *finalized(plan)])
@@ -130,6 +132,8 @@ def _replica_step(plan: Plan, metric: str | None) -> list[str]:
         "gradients = tape.gradient(loss, model.trainable_variables)",
         "optimizer.apply(gradients, model.trainable_variables)",
     ]
+    if plan.tapped in (Stage.OUTPUTS, Stage.LOSS):
+        lines.append(f"kept.assign({passing(plan)})")
     if metric == "mean_loss":
         rows = "tf.shape(x)[0]" if len(case.model.inputs) == 1 else "tf.shape(x[0])[0]"
         reported = "loss" if output is None else "part"

@@ -2,23 +2,36 @@
 
 A script is short because it leaves out: a strategy where none is used, a parameter that both arms share, metrics where
 no report is compared. Every such decision is here; the modules that write lines only ask.
+
+Two arms are compared in everything that training leaves. An arm alone is held against numbers in the one quantity that
+is known to be wrong, as it is when it first is: such a script trains no further than up to there.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from conformance.arm import Arm, parse_arm
 from conformance.case import Case
 from conformance.errors import UnsupportedError
 from conformance.layers import LAYERS
 from conformance.raised import Raised
+from conformance.reports.referee import against_referee
 from conformance.stage import Stage
-from conformance.verdict import Divergence, Verdict
+from conformance.verdict import Divergence, Expected, Verdict
 
 BEFORE_UPDATE = Stage.UPDATE.order
 """Stages of a lower order come before the optimizer applies anything."""
+
+PASSING = frozenset({Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.GRADIENT})
+"""Stages of what a step computes and does not leave behind."""
+
+OF_REPLICAS = frozenset({Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.STATE})
+"""Stages at which every replica has a quantity of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +39,60 @@ class Plan:
     """The decisions of one script.
 
     Attributes:
-        case: the case.
+        whole: the case.
         divergence: what is to be shown.
         seen: the arm on trial.
-        wanted: the arm it is held against.
+        wanted: the arm it is held against; None where that is no arm, but what the referee expects.
         raised: by arm, what it raised.
     """
 
-    case: Case
+    whole: Case
     divergence: Divergence
     seen: Arm
-    wanted: Arm
+    wanted: Arm | None
     raised: dict[str, Raised]
 
     @property
-    def arms(self) -> tuple[Arm, Arm]:
-        """Both arms, the one on trial first."""
-        return self.seen, self.wanted
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms that are trained, the one on trial first."""
+        return (self.seen,) if self.wanted is None else (self.seen, self.wanted)
+
+    @property
+    def expected(self) -> Expected | None:
+        """What an arm alone is held against."""
+        return None if self.wanted is not None else self.divergence.expected
+
+    @cached_property
+    def case(self) -> Case:
+        """The case as it is trained: where one step's quantity is looked at, no further than that is needed."""
+        whole, step = self.whole, self.divergence.step
+        if self.expected is None or step is None:
+            return whole
+        epoch, place = divmod(step, whole.steps_per_epoch)
+        rows = whole.data.rows if epoch else min(whole.data.rows, (place + 1) * whole.data.batch_size)
+        return msgspec.structs.replace(
+            whole,
+            data=msgspec.structs.replace(whole.data, rows=rows),
+            schedule=msgspec.structs.replace(whole.schedule, epochs=epoch + 1),
+        )
+
+    @property
+    def between(self) -> int | None:
+        """The step after which the quantity is read, -1 for the last one; None where it is still there at the end."""
+        step = self.divergence.step
+        if self.expected is None or step is None:
+            return None
+        if self.case.steps > step + 1:
+            return step
+        averaged = self.case.optimizer.config.get("use_ema", False)
+        # At its end, fit writes the averages into the weights.
+        return -1 if averaged and self.seen.trainer == "fit" and self.divergence.stage is Stage.WEIGHTS else None
+
+    @property
+    def tapped(self) -> Stage | None:
+        """The stage of a quantity that has to be caught as it passes."""
+        stage = self.divergence.stage
+        return stage if self.expected is not None and stage in PASSING and self.log is None else None
 
     @property
     def raises(self) -> bool:
@@ -99,42 +149,84 @@ class Plan:
             return None
         if self.divergence.stage is Stage.LOGS:
             return self.divergence.variable
-        return "loss" if self.divergence.stage is Stage.LOSS else None
+        return "loss" if self.divergence.stage is Stage.LOSS and self._reports_loss else None
+
+    @property
+    def _reports_loss(self) -> bool:
+        """Whether the loss can be read off a report: of two arms at the end of an epoch, of one after its first step.
+
+        On replicas what is reported is the global batch's loss, and not the share of it that each of them has.
+        """
+        if self.expected is None:
+            return True
+        return not self.mirrored and (self.divergence.step or 0) % self.whole.steps_per_epoch == 0
 
     @property
     def only_log(self) -> bool:
         """Whether nothing but the report is compared."""
-        return self.divergence.stage is Stage.LOGS and self.log is not None
+        return self.log is not None and (self.divergence.stage is Stage.LOGS or self.expected is not None)
 
     @property
     def log_steps(self) -> bool:
-        """Whether the report is one of every step, not of every epoch."""
-        return self.only_log and self.divergence.step is not None
+        """Whether the report of every step is looked at."""
+        if self.expected is None:
+            return self.only_log and self.divergence.step is not None
+        # Under replicas, fit does not report the same after an epoch as after its last step.
+        return self.only_log and (not self.log_epochs or (self.mirrored and self.seen.trainer == "fit"))
+
+    @property
+    def log_epochs(self) -> bool:
+        """Whether the report of every epoch is looked at."""
+        if self.expected is None:
+            return self.log is not None and not self.log_steps
+        step = self.divergence.step or 0
+        ends = self.divergence.stage is Stage.LOSS or (step + 1) % self.whole.steps_per_epoch == 0
+        return self.log is not None and ends and self.between is None
 
     @property
     def changes(self) -> bool:
         """Whether what training added to the weights is compared, for there a constant ratio of gradients shows."""
         early = self.divergence.stage.order < BEFORE_UPDATE
-        return self.divergence.ratio is not None and early and not self.raises
+        return self.divergence.ratio is not None and early and not self.raises and self.expected is None
 
 
 def plan(verdict: Verdict) -> Plan:
     """The plan for a verdict's first divergence.
 
     Raises:
-        UnsupportedError: when there is nothing to reproduce, or parts of the user's own that no script can spell.
+        UnsupportedError: when there is nothing to reproduce, parts of the user's own that no script can spell, or a
+            quantity that cannot be held against numbers.
     """
     if verdict.case is None or verdict.divergence is None:
         missing = "divergence" if verdict.case else "case"
         raise UnsupportedError(
             f"a verdict without a {missing} has no repro script; only drawn or loaded cases have one"
         )
-    seen, wanted = (parse_arm(arm) for arm in verdict.divergence.arms)
-    if "trial" in (seen.trainer, wanted.trainer):
-        raise UnsupportedError(f"{seen} against {wanted}: a loop of one's own is not copied into a repro script")
+    found = verdict.divergence
+    alone = against_referee(found)
+    seen, wanted = parse_arm(found.arms[0]), None if alone else parse_arm(found.arms[1])
+    if any(arm is not None and arm.trainer == "trial" for arm in (seen, wanted)):
+        raise UnsupportedError(
+            f"{seen} against {found.arms[1]}: a loop of one's own is not copied into a repro script"
+        )
     raised = {
-        report.arm: report.raised
-        for report in verdict.arms
-        if report.raised is not None and report.arm in verdict.divergence.arms
+        report.arm: report.raised for report in verdict.arms if report.raised is not None and report.arm in found.arms
     }
-    return Plan(verdict.case, verdict.divergence, seen, wanted, raised)
+    made = Plan(verdict.case, found, seen, wanted, raised)
+    if alone:
+        _check_alone(made)
+    return made
+
+
+def _check_alone(made: Plan) -> None:
+    """Refuse what no script can hold against numbers."""
+    found = made.divergence
+    where = f"{found.stage.value} {found.variable}"
+    if made.expected is None:
+        raise UnsupportedError(f"{where}: no script spells out what it should have been: it is too large, or no number")
+    if (made.between or 0) > 0 and made.case.schedule.steps_per_execution > 1:
+        raise UnsupportedError(f"{where} of step {found.step}: nothing can be read between the steps of one execution")
+    if found.stage is Stage.LOGS and made.log is None:
+        raise UnsupportedError(f"{where}: train_on_batch reports a batch at a time, which no script compares")
+    if found.stage is Stage.GRADIENT and found.step and not math.isfinite(found.magnitude):
+        raise UnsupportedError(f"{where}: whether step {found.step} updates is not shown by what an earlier one left")

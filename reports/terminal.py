@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from conformance.events import (
+    CaseCalibrated,
     CaseJudged,
     DivergenceSeen,
     Event,
@@ -41,11 +42,13 @@ class Terminal:
         self._task: TaskID | None = None
         self._live = live
         self._judged = self._found = 0
+        self._calibrates = False
         self._known: set[str] = set()
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             RunStarted: self._started,
             WorkerReady: self._ready,
             CaseJudged: self._case,
+            CaseCalibrated: self._calibrated,
             DivergenceSeen: self._seen,
             FindingMade: self._finding,
             WorkerDied: self._died,
@@ -80,6 +83,7 @@ class Terminal:
         limits += [f"{event.seconds:g} s" if event.seconds is not None else ""]
         limit = " or ".join(text for text in limits if text)
         workers = f"{event.workers} worker" + ("s" if event.workers != 1 else "")
+        self._calibrates = event.calibration
         self._line(f"arms: {', '.join(event.arms)}")
         self._line(", ".join(text for text in (f"seed {event.seed}", limit, workers) if text))
         if self._live and self._progress is None:
@@ -87,7 +91,7 @@ class Terminal:
             columns = (
                 TextColumn("{task.completed:.0f}" + (f"/{event.examples}" if event.examples else "") + " cases"),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[found]} findings"),
+                TextColumn("{task.fields[found]} " + ("news" if event.calibration else "findings")),
                 TimeElapsedColumn(),
             )
             # Nothing else is redirected: whoever prints past the events has to be seen doing it.
@@ -109,6 +113,17 @@ class Terminal:
         if event.path is not None:
             said = f": {event.message}" if event.message else ""
             self._line(f"{event.outcome} {event.path} ({event.seconds:.1f} s){said}")
+
+    def _calibrated(self, event: CaseCalibrated) -> None:
+        seen = event.calibration
+        self._judged += 1
+        self._found += len(seen.news)
+        self._update()
+        if self._progress is None:
+            worst = f": worst seen / allowed {seen.worst.value:.2g} ({seen.worst.stage})" if seen.worst else ""
+            self._line(f"{seen.outcome} {event.path} ({event.seconds:.1f} s){worst}")
+        for item in (*seen.news, *seen.failures):
+            self._line(f"{item.signature}: {item.message}; {event.path}", "red")
 
     def _update(self) -> None:
         if self._progress is not None and self._task is not None:
@@ -138,7 +153,7 @@ class Terminal:
     def _ended(self, event: RunEnded) -> None:
         self.close()
         counts = ", ".join(f"{count} {name}" for name, count in event.outcomes.items()) or "no case judged"
-        findings = f"{event.findings} finding" + ("s" if event.findings != 1 else "")
-        self._line(f"{'interrupted' if event.interrupted else 'done'} in {event.seconds:.1f} s: {counts}; {findings}")
+        findings = "" if self._calibrates else f"; {event.findings} finding" + ("s" if event.findings != 1 else "")
+        self._line(f"{'interrupted' if event.interrupted else 'done'} in {event.seconds:.1f} s: {counts}{findings}")
         if event.report:
             self._line(f"report: {event.report}")

@@ -29,6 +29,34 @@ def train_step(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
     return loss
 
 
+def train(
+    model: Any, optimizer: Any, loss_fn: Any, dataset: tf.data.Dataset, epochs: int, strategy: Any
+) -> dict[str, list[float]]:
+    losses = [float(train_step(model, optimizer, loss_fn, x, y)) for _ in range(epochs) for x, y in dataset]
+    return {"loss": losses}
+
+
+def train_arrays(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int) -> None:
+    for _ in range(epochs):
+        for start in range(0, len(x), batch_size):
+            train_step(model, optimizer, loss_fn, x[start : start + batch_size], y[start : start + batch_size])
+
+
+def whole_loops_are_on_trial_too() -> list[conformance.Verdict]:
+    return [
+        conformance.check(
+            train,
+            model=build_model,
+            loss="mse",
+            optimizer="sgd",
+            data=(x, y),
+            class_weight={0: 1.0, 1: 3.0},
+            validation_data=(x, y),
+        ),
+        conformance.check(train_arrays, model=build_model, loss="mse", optimizer="sgd", data=(x, y)),
+    ]
+
+
 def a_check_gives_a_verdict() -> str:
     verdict: conformance.Verdict = conformance.check(
         train_step,

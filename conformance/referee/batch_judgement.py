@@ -182,8 +182,8 @@ _LOOKS: dict[str, Callable[[Batches, list[Batch], list[Batch]], str]] = {
     "partial_batch_dropped": _dropped,
     "replica_batch_size": _other_size,
     "batches_cross_epochs": _crossing,
-    "batch_skipped": _skipping,
-    "inputs_and_targets_misaligned": _misaligned,
     "data_order_differs": _reordered,
+    "inputs_and_targets_misaligned": _misaligned,
+    "batch_skipped": _skipping,
 }
 """By the name of a cause the look that tells whether it reproduces the sequence of batches, and how."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from conformance.arm import Arm
 from conformance.data import Array
@@ -51,6 +52,14 @@ class Departure:
     causes: tuple[Named, ...] = ()
 
 
+class Ratio(NamedTuple):
+    """How much of what is allowed was seen, of one quantity that conforms."""
+
+    value: float
+    step: int
+    name: str
+
+
 @dataclass
 class Judgement:
     """What the referee says of one trace.
@@ -58,14 +67,14 @@ class Judgement:
     Attributes:
         arm: the arm.
         departures: in the order of the stages.
-        ratios: by stage the largest seen / allowed among what conforms.
+        ratios: by stage the seen / allowed of everything that conforms.
         compared: how many quantities were compared.
         skipped: what could not be judged, and why.
     """
 
     arm: Arm
     departures: list[Departure] = field(default_factory=list)
-    ratios: dict[Stage, list[float]] = field(default_factory=dict)
+    ratios: dict[Stage, list[Ratio]] = field(default_factory=dict)
     compared: int = 0
     skipped: list[str] = field(default_factory=list)
 

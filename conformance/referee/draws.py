@@ -2,7 +2,8 @@
 
 TensorFlow's random operations give other numbers in another dtype, with the same seed (measured: Dropout,
 GaussianDropout and GaussianNoise do, in float64 and in bfloat16). A referee that drew in float64 would judge another
-training. So the functions through which Keras's layers draw are replaced for the length of a forward pass.
+training. So the functions through which Keras's layers draw are replaced for the length of a forward pass. XLA has a
+generator of its own, so what an `xla` arm drew is drawn again under XLA.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from conformance.referee.forward_clauses import dropped
 
 
 @contextlib.contextmanager
-def drawn_as(dtype: str) -> Iterator[Counter[int]]:
+def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
     """Layers that run inside draw what they would draw in `dtype`, whatever they compute in.
+
+    Args:
+        dtype: the dtype.
+        xla: whether they would draw it under XLA.
 
     Yields:
         How often each generator was drawn from, by the identity of its state variable.
@@ -26,7 +31,8 @@ def drawn_as(dtype: str) -> Iterator[Counter[int]]:
     import tensorflow as tf
 
     random = keras.src.backend.random
-    drawing = {name: getattr(random, name) for name in ("dropout", "normal", "uniform", "truncated_normal")}
+    kept = {name: getattr(random, name) for name in ("dropout", "normal", "uniform", "truncated_normal")}
+    drawing = {name: _under_xla(function) for name, function in kept.items()} if xla else kept
     draws: Counter[int] = Counter()
 
     def count(seed: Any) -> None:
@@ -36,7 +42,7 @@ def drawn_as(dtype: str) -> Iterator[Counter[int]]:
     def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
         if 0.0 < rate < 1.0:
             count(seed)
-        drawn = drawing["dropout"](tf.ones_like(inputs, dtype=dtype), rate, noise_shape, seed)
+        drawn = drawing["dropout"](tf.ones_like(inputs, dtype=dtype), rate, noise_shape, seed=seed)
         return dropped(inputs, drawn != 0, rate)
 
     def counted(name: str) -> Any:
@@ -54,5 +60,33 @@ def drawn_as(dtype: str) -> Iterator[Counter[int]]:
     try:
         yield draws
     finally:
-        for name, function in drawing.items():
+        for name, function in kept.items():
             setattr(random, name, function)
+
+
+def _under_xla(draw: Any) -> Any:
+    """A drawing function compiled by XLA; the random state moves outside of what is compiled."""
+    import keras
+    import tensorflow as tf
+
+    class Drawn(keras.random.SeedGenerator):  # type: ignore[misc]  # Keras has no types
+        """A generator whose next seed is drawn already."""
+
+        def __init__(self, seed: Any) -> None:
+            self._seed = seed
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        def next(self, ordered: bool = True) -> Any:
+            return self._seed
+
+    def drawn(*args: Any, seed: Any = None, **kwargs: Any) -> Any:
+        following = tf.convert_to_tensor(seed.next())
+
+        def compiled(value: Any) -> Any:
+            return draw(*args, seed=Drawn(value), **kwargs)
+
+        return tf.function(compiled, jit_compile=True, autograph=False)(following)
+
+    return drawn

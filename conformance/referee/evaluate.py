@@ -107,6 +107,13 @@ class Evaluator:
         """Whether any batch has fewer rows than the nominal size."""
         return any(sum(self.reading.rows(step)) != self.reading.batch_size for step in self.reading.steps)
 
+    def penalties_after(self, part: Part) -> list[Any]:
+        """(regularizer, weight) of the regularized weights as the step left them."""
+        import tensorflow as tf
+
+        left, dtype = self.reading.trace.stage(part.step or 0, Stage.WEIGHTS), part.outputs[0].dtype
+        return [(regularizer, tf.cast(left[name][0], dtype)) for name, regularizer in self.twin.penalized.items()]
+
     def unclassed(self, part: Part, output: int) -> Any:
         """The sample weights of a part without those of classes, which `fit` is given multiplied."""
         return part.sample_weights[output] if self.reading.trace.arm.trainer == "trial" else None
@@ -141,10 +148,15 @@ class Evaluator:
         found = []
         rows = self.reading.rows(step)
         for replica in range(self.reading.replicas):
-            before = self.reading.variables(step, mode.start, replica)
+            before = self.reading.variables(step, mode, replica)
             self.twin.load({name: self._wide(value) for name, value in before.items()})
             inputs = self.reading.inputs(step, None if mode.together else replica)
-            one = self.twin.forward([self._moved(part) for part in inputs], training=mode.training, times=mode.times)
+            one = self.twin.forward(
+                [self._moved(part) for part in inputs],
+                training=mode.training,
+                times=mode.times,
+                xla=self.reading.trace.arm.execution == "xla",
+            )
             found.append(one.sliced(sum(rows[:replica]), rows[replica]) if mode.together else one)
         return found
 
@@ -175,7 +187,7 @@ class Evaluator:
             outputs = [self._wide(v) for v in self.reading.outputs(step, replica)] if recorded else one.outputs
             weights = self.reading.sample_weights(step, replica)
             classes = self.reading.class_weights(step, replica)
-            parts.append(self._part(one, self.reading.targets(step, replica), outputs, weights, classes))
+            parts.append(self._part(one, self.reading.targets(step, replica), outputs, weights, classes, step))
         return Scene(parts, self.losses, self.reading.batch_size)
 
     def _part(
@@ -185,6 +197,7 @@ class Evaluator:
         outputs: Sequence[Any],
         weights: Sequence[Array | None],
         classes: Array | None,
+        step: int | None = None,
     ) -> Part:
         """One replica's part, in the precision of losses: of half precisions, float32."""
         import tensorflow as tf
@@ -200,13 +213,17 @@ class Evaluator:
             [(item.regularizer, tf.cast(item.output, dtype)) for item in one.activities],
             tf.cast(one.added, dtype),
             [(r, tf.cast(self.twin.trainable[name].value, dtype)) for name, r in penalized.items()],
+            [tf.cast(variable.value, dtype) for variable in self.twin.trainable.values()],
             one.rows,
+            step,
         )
 
     def loss(self, step: int, rules: Rules = ALL_RULES) -> Values:
         """Every replica's share of the loss, from the recorded outputs."""
         passes = self.forward(step, rules)
         self._load_for(step, rules)
+        if rules["called"](Mode()).start == "after":
+            return self.fresh_loss(step, rules)
         # Cross-entropies are of the logits behind an activation, which recorded outputs no longer show.
         hidden = any(hasattr(output, "_keras_logits") for one in passes for output in one.outputs)
         scene = self.scene(step, passes, recorded=self.reading.has(step, Stage.OUTPUTS) and not hidden)
@@ -237,7 +254,7 @@ class Evaluator:
     def _load_for(self, step: int, rules: Rules) -> None:
         """The weights a step's penalties are of; a forward pass that was remembered left others in the twin."""
         mode = rules["called"](Mode())
-        self.twin.load({name: self._wide(v) for name, v in self.reading.variables(step, mode.start, 0).items()})
+        self.twin.load({name: self._wide(v) for name, v in self.reading.variables(step, mode, 0).items()})
 
     def local_gradients(self, step: int, rules: Rules = ALL_RULES) -> Values:
         """Every replica's gradient of its share."""
@@ -247,7 +264,8 @@ class Evaluator:
             for one in passes:
                 tapes.enter_context(one.tape)
             scene = self.scene(step, passes, recorded=False)
-            totals = shares(scene, rules)
+            scale = rules["loss_scale"](self.reading.optimizer_config, self.reading.slots(step, 0))
+            totals = [share * scale for share in shares(scene, rules)]
         found: dict[str, list[Array]] = {}
         for one, total in zip(passes, totals, strict=True):
             for name, gradient in differentiated(one.tape, total, self.twin.trainable).items():

@@ -24,14 +24,18 @@ class Mode:
     Attributes:
         training: whether in training mode.
         times: how often, before the gradients are applied.
-        start: whose weights it runs with: `before` the step, `after` it, or those of the training's `start`.
+        start: whose weights it runs with: those `before` the step, or those `after` it.
         together: whether all replicas' rows go through it at once, as on one device.
+        anew_every: after how many steps some states are what they were at the training's start; 0 for never.
+        anew: a part of the names of these states.
     """
 
     training: bool = True
     times: int = 1
     start: str = "before"
     together: bool = False
+    anew_every: int = 0
+    anew: str = "moving_"
 
 
 @clause("2.1", source="https://keras.io/guides/writing_a_custom_training_loop_in_tensorflow/")

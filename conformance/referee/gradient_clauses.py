@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,15 @@ def summed_over_replicas(parts: Sequence[Gradients], replica: int) -> Gradients:
     }
 
 
+@clause("5.4", source="https://keras.io/api/optimizers/loss_scale_optimizer/; Micikevicius et al. 2017, section 3.2")
+def loss_scale(config: Mapping[str, Any], slots: Mapping[str, Array]) -> float:
+    """The loss is multiplied with the loss scale before it is differentiated: the optimizer's `loss_scale_factor`, or
+    the dynamic scale that the step before left.
+    """
+    dynamic = [value for name, value in slots.items() if name.endswith("dynamic_scale")]
+    return float(dynamic[0]) if dynamic else float(config.get("loss_scale_factor") or 1.0)
+
+
 @clause("5.3", source="https://keras.io/api/optimizers/, variables, apply")
 def carried(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict[str, Array]:
     """A step starts from the slots, the count of iterations and the learning rate that the step before left.
@@ -74,5 +83,5 @@ def carried(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict
     return slots
 
 
-GRADIENT_RULES: Rules = {"summed_over_replicas": summed_over_replicas, "carried": carried}
+GRADIENT_RULES: Rules = {"summed_over_replicas": summed_over_replicas, "carried": carried, "loss_scale": loss_scale}
 """The clauses of this chapter that a deviation may replace, by name."""

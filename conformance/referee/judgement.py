@@ -18,7 +18,7 @@ import numpy as np
 from conformance.data import Array
 from conformance.errors import UnsupportedError
 from conformance.referee.batch_judgement import judge_batches
-from conformance.referee.departure import Departure, Judgement, Named
+from conformance.referee.departure import Departure, Judgement, Named, Ratio
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.dispute_deviations import DISPUTE_DEVIATIONS
 from conformance.referee.evaluate import ALL_RULES, Evaluator, Values
@@ -36,8 +36,11 @@ from conformance.training import Training
 
 SAFETY = 16.0
 FLOOR = 8.0
-RUNS = 3
-"""Perturbed evaluations in the arm's precision, whose distance from the referee says what honest rounding is."""
+RUNS, MORE = 3, 13
+"""Perturbed evaluations in the arm's precision, whose distance from the referee says what honest rounding is, and those
+added before a departure that is near its allowance is believed."""
+CLEAR = 100.0
+"""A departure so many times what is allowed is no matter of how well the allowance was measured."""
 
 DEVIATIONS: tuple[Deviation, ...] = (
     *FORWARD_DEVIATIONS,
@@ -97,12 +100,14 @@ class Referee:
     Args:
         training: the training; an arm of it has been prepared.
 
+        thorough: measure every ratio with all perturbed evaluations, and not only those that one does not settle.
+
     Raises:
         UnsupportedError: when its model cannot be made in float64.
     """
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, *, thorough: bool = False) -> None:
+        self.training, self.thorough = training, thorough
         draws = _precision(training)
         try:
             self._twins = [Twin(training, "float64", draws), Twin(training, draws, draws)]
@@ -116,13 +121,13 @@ class Referee:
         return _Case(self, trace).judge()
 
     def evaluators(self, trace: Trace) -> tuple[Evaluator, list[Evaluator]]:
-        """The referee's evaluator of a trace, and those in the arm's own precision."""
+        """The referee's evaluator of a trace, and `RUNS` + `MORE` in the arm's own precision."""
         if self._connected is None:
             first = Evaluator(Reading(self.training, trace), self._twins[0], self._losses)
             found = first.local_gradients(first.reading.steps[0])
             self._connected = frozenset(found)
         reading = Reading(self.training, trace, self._connected)
-        rngs = [np.random.default_rng(seed) for seed in range(RUNS)]
+        rngs = [np.random.default_rng(seed) for seed in range(RUNS + MORE)]
         return (
             Evaluator(reading, self._twins[0], self._losses),
             [Evaluator(reading, self._twins[1], self._losses, rng) for rng in rngs],
@@ -154,7 +159,9 @@ class _Case:
 
     def __init__(self, referee: Referee, trace: Trace) -> None:
         self.trace = trace
-        self.exact, self.rounded = referee.evaluators(trace)
+        self.exact, rounded = referee.evaluators(trace)
+        self.rounded, self._more = rounded[:RUNS], rounded[RUNS:]
+        self._first = len(self.rounded) if referee.thorough else 1
         self.reading = self.exact.reading
         self.rules: dict[str, Any] = {**ALL_RULES, **_synchronized(self.exact)}
         self.judgement = Judgement(trace.arm)
@@ -176,10 +183,20 @@ class _Case:
                 self.judgement.skipped.append(f"{stage.value}: {error}")
         self._together()
         self._end()
-        reports, count = judge_reports(self.exact, self.rules)
-        self.judgement.compared += count
-        self.judgement.departures += reports
+        if self.trace.arm.trainer != "trial" or not self.reading.whole_losses:
+            # What is reported of a step on trial, the harness reports, from what the step returned.
+            reports, count = judge_reports(self.exact, self.rules)
+            self.judgement.compared += count
+            self.judgement.departures += reports
+        self._without_consequences()
         return self.judgement
+
+    def _without_consequences(self) -> None:
+        """Leave out what nothing explains where something was found that leaves no way of explaining it."""
+        departures = self.judgement.departures
+        names = {named.name for item in departures for named in item.causes}
+        hidden = {stage for name, stages in _CONSEQUENCES.items() if name in names for stage in stages}
+        self.judgement.departures = [item for item in departures if item.causes or item.stage not in hidden]
 
     def _stage(self, stage: Stage, wanted: Wanted, steps: Sequence[int]) -> None:
         off = self._off(stage, wanted, steps, self.rules, count=True)
@@ -190,11 +207,13 @@ class _Case:
         if stage is Stage.LOCAL_GRADIENT and self._made_up_for(steps):
             return
         causes, self.rules = self._explained(stage, wanted, steps, off)
+        if stage is Stage.LOCAL_GRADIENT and not causes and self._made_up_for(steps, deviating=True):
+            return
         if not causes and stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, self.rules):
             return
         if not causes and self._unexplained & _FOLLOWS_FROM.get(stage, frozenset()):
             return
-        if not causes:
+        if not causes or any(cause.name == "numeric_precision" for cause in causes):
             self._unexplained.add(stage)
         self._depart(stage, off, causes)
 
@@ -210,6 +229,9 @@ class _Case:
             given = self.trace.start.get((stage, name))
             if given is None or all(np.array_equal(a, b) for a, b in zip(found, given, strict=True)):
                 continue
+            if "seed_generator" in name:
+                self._restarted(name, found[0], given[0])
+                continue
             told = f"{name} is another one when the first step begins than the model was made with"
             apart = distance(found[0], given[0])
             cause = Named("initial_weights_differ", True, (told,))
@@ -217,6 +239,13 @@ class _Case:
                 Departure(Stage.WEIGHTS, 0, name, found[0], given[0], apart, 0.0, (cause,))
             )
             return
+
+    def _restarted(self, name: str, found: Array, given: Array) -> None:
+        told = f"{name} is another one when the first step begins than the model was made with"
+        cause = Named("random_stream_differs", False, (told,))
+        self.judgement.departures.append(
+            Departure(Stage.STATE, 0, name, found, given, distance(found, given), 0.0, (cause,))
+        )
 
     def _together(self) -> None:
         """On replicas, whether the rows of a batch see one another as on one device: through statistics they do not."""
@@ -267,13 +296,20 @@ class _Case:
                 return False
         return True
 
-    def _made_up_for(self, steps: Sequence[int]) -> bool:
-        """Whether a loop has done by hand, before `apply`, what is between a gradient and the update rule."""
+    def _made_up_for(self, steps: Sequence[int], *, deviating: bool = False) -> bool:
+        """Whether a loop has done by hand, before `apply`, what is between a gradient and the update rule.
+
+        Args:
+            steps: the steps.
+            deviating: whether it may have done so otherwise than the clauses say.
+        """
         steps = [step for step in steps if self.reading.has(step, Stage.GRADIENT)]
         if self.trace.arm.trainer != "trial" or not steps:
             return False
         whole: Wanted = lambda evaluator, step, rules: evaluator.gradients(step, rules, computed=True)  # noqa: E731
         off = self._off(Stage.GRADIENT, whole, steps, self.rules)
+        if off and not deviating:
+            return False
         if off:
             causes, rules = self._explained(Stage.GRADIENT, whole, steps, off)
             if not causes or not all(cause.exact for cause in causes):
@@ -306,8 +342,12 @@ class _Case:
     ) -> list[_Off]:
         """What is beyond its allowance, in order."""
         # One rounded evaluation allows less than several: what it lets pass, they would too.
-        quick = self._measured(stage, wanted, steps, rules, self.rounded[:1], count=count)
-        return quick and self._measured(stage, wanted, steps, rules, self.rounded)
+        quick = self._measured(stage, wanted, steps, rules, self.rounded[: self._first], count=count)
+        off = quick and self._measured(stage, wanted, steps, rules, self.rounded)
+        if off and max(item.excess for item in off) < CLEAR:
+            # Near the allowance a departure is believed only after that was measured thoroughly.
+            return self._measured(stage, wanted, steps, rules, [*self.rounded, *self._more])
+        return off
 
     def _measured(
         self,
@@ -362,7 +402,7 @@ class _Case:
                 if apart > allowed:
                     yield _Off(step, name, value, due, apart, allowed)
                 elif count and allowed:
-                    self.judgement.ratios.setdefault(stage, []).append(apart / allowed)
+                    self.judgement.ratios.setdefault(stage, []).append(Ratio(apart / allowed, step, name))
 
     # Explaining.
 
@@ -375,10 +415,11 @@ class _Case:
         if stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, plain):
             # What the loss deviated in is in what was reported of it alone.
             return (), plain
+        stages = {stage} if not (self.reading.by_hand and stage is Stage.WEIGHTS) else _BY_HAND
         candidates = [
             (deviation, variant)
             for deviation in sorted(DEVIATIONS, key=lambda item: not item.today)
-            if stage in deviation.stages
+            if stages.intersection(deviation.stages)
             for variant in deviation.variants(self.exact)
         ]
         partly: list[tuple[tuple[Deviation, Variant], ...]] = []
@@ -425,12 +466,23 @@ class _Case:
         )
 
     def _name(self, stage: Stage, name: str) -> str:
-        told = any(departure.stage is Stage.LOSS for departure in self.judgement.departures)
-        reported = any(self.exact.reading.has(step, Stage.LOSS) for step in self.exact.reading.steps)
-        if stage is Stage.LOCAL_GRADIENT and name == "regularization_omitted" and reported and not told:
+        told = {n.name for item in self.judgement.departures if item.stage is Stage.LOSS for n in item.causes}
+        reported = self.reading.whole_losses and any(self.reading.has(step, Stage.LOSS) for step in self.reading.steps)
+        if stage is Stage.LOCAL_GRADIENT and name == "regularization_omitted" and reported and name not in told:
             return "regularization_outside_tape"
         return name
 
+
+_BY_HAND = {Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
+"""The stages at which a weight that was moved by hand can first show what was done before it."""
+
+_CONSEQUENCES = {
+    # Numbers that were drawn elsewhere cannot be drawn again.
+    "random_stream_differs": {Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.STATE, Stage.LOGS},
+    # Metrics may be those of the other call.
+    "model_called_twice": {Stage.LOGS},
+}
+"""By cause the stages at which what nothing explains is its consequence."""
 
 _FOLLOWS_FROM = {
     Stage.LOCAL_GRADIENT: frozenset({Stage.OUTPUTS, Stage.LOSS}),

@@ -41,6 +41,32 @@ def _penalties_omitted(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant({"regularization": _nothing}, "without the penalties of the weights")
 
 
+def _penalties_afterwards(evaluator: Evaluator) -> Iterator[Variant]:
+    """Penalties that are added below the tape are those of the weights after the step."""
+    if not evaluator.twin.penalized or evaluator.reading.trace.arm.trainer != "trial":
+        return
+
+    def afterwards(scene: Scene, part: Part) -> Any:
+        return regularization(scene, replace(part, penalties=evaluator.penalties_after(part)))
+
+    yield Variant({"regularization": afterwards}, "with the penalties of the weights after the step")
+
+
+def _decay_as_penalty(evaluator: Evaluator) -> Iterator[Variant]:
+    decay = evaluator.reading.optimizer_config.get("weight_decay")
+    if not decay:
+        return
+    for factor, told in ((0.5, "half the decay"), (1.0, "the decay")):
+
+        def penalized(scene: Scene, part: Part, factor: float = factor) -> Any:
+            import tensorflow as tf
+
+            squares = tf.add_n([tf.reduce_sum(tf.square(weight)) for weight in part.weights])
+            return regularization(scene, part) + factor * decay * squares / scene.replicas
+
+        yield Variant({"regularization": penalized}, f"{told} times the sum of the squares of the weights in the loss")
+
+
 def _activity_scaled(evaluator: Evaluator) -> Iterator[Variant]:
     if not evaluator.regularizes_activity:
         return
@@ -170,6 +196,8 @@ def _loss_weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
 
 LOSS_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("regularization_omitted", _LOSS, _penalties_omitted),
+    Deviation("regularization_outside_tape", (Stage.LOSS,), _penalties_afterwards),
+    Deviation("weight_decay", _LOSS, _decay_as_penalty),
     Deviation("activity_loss_scale", _LOSS, _activity_scaled, today=True),
     Deviation("sample_weight_ignored", _LOSS, _weights_ignored),
     Deviation("class_weight_ignored", _LOSS, _classes_ignored),

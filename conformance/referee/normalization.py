@@ -11,6 +11,10 @@ from typing import Any
 from conformance.referee.forward_clauses import moved, normalized, normalized_by_row
 
 
+_WHOLE = ("float32", "float64")
+"""The precisions in which these layers compute as they are given their inputs; half ones they leave for their sums."""
+
+
 def replace_calls(model: Any) -> None:
     """Give the BatchNormalization and LayerNormalization layers of a model the referee's arithmetic."""
     import keras
@@ -28,8 +32,10 @@ def _batch_normalization(layer: Any) -> Any:
     keras_call = type(layer).call
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if mask is not None or inputs.dtype not in (tf.float32, tf.float64):
+        if mask is not None or layer.compute_dtype not in _WHOLE:
             return keras_call(layer, inputs, training=training, mask=mask)
+        # These layers are not given their inputs in their own precision, as others are.
+        inputs = tf.cast(inputs, layer.compute_dtype)
         axis = layer.axis % inputs.shape.rank
         axes = [i for i in range(inputs.shape.rank) if i != axis]
         shape = [-1 if i == axis else 1 for i in range(inputs.shape.rank)]
@@ -50,7 +56,12 @@ def _batch_normalization(layer: Any) -> Any:
 def _layer_normalization(layer: Any) -> Any:
     import tensorflow as tf
 
-    def call(inputs: Any, *_: Any, **__: Any) -> Any:
+    keras_call = type(layer).call
+
+    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer.compute_dtype not in _WHOLE:
+            return keras_call(layer, inputs, *args, **kwargs)
+        inputs = tf.cast(inputs, layer.compute_dtype)
         axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
         axes = [axis % inputs.shape.rank for axis in axes]
         shape = [inputs.shape[i] if i in axes else 1 for i in range(inputs.shape.rank)]

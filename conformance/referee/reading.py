@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from conformance.data import Array, Arrays
 from conformance.referee.base_rules import distinct
 from conformance.referee.batch_clauses import class_weight_of
+from conformance.referee.forward_clauses import Mode
 from conformance.stage import Stage
 from conformance.trace import FINAL, PerReplica, Trace
 from conformance.trainers.forms import STEP, loop_of
@@ -63,16 +64,35 @@ class Reading:
         return [np.concatenate(values) if replica is None else values[replica] for values in parts]
 
     def targets(self, step: int, replica: int) -> list[Array]:
-        """The targets of one replica, an output each."""
-        return [values[replica] for values in self.fed(step, "y")]
+        """The targets of one replica, an output each: as recorded, or those of the same inputs in the data."""
+        recorded = self.fed(step, "y")
+        if recorded:
+            return [values[replica] for values in recorded]
+        return [array[self._places(step, replica)] for array in self.training.data.y]
+
+    @cached_property
+    def _rows_of_data(self) -> dict[bytes, int]:
+        rows = range(self.training.data.rows)
+        return {_key([array[row] for array in self.training.data.x]): row for row in reversed(rows)}
+
+    def _places(self, step: int, replica: int) -> list[int]:
+        """Where in the data the rows of a replica stand, by their inputs; a loop's own loss hides the rest."""
+        inputs = self.inputs(step, replica)
+        count = len(inputs[0]) if inputs else 0
+        return [self._rows_of_data.get(_key([array[row] for array in inputs]), 0) for row in range(count)]
 
     def sample_weights(self, step: int, replica: int) -> list[Array | None]:
         """The sample weights of one replica, an output each; one for all of them is each one's."""
         given = self.fed(step, "sample_weight")
         count = len(self.output_names)
-        if not given:
+        due = self.training.data.sample_weight
+        if not given and (due is None or self.trace.arm.trainer != "trial"):
             return [None] * count
-        weights: list[Array | None] = [values[replica] for values in given]
+        weights: list[Array | None] = (
+            [values[replica] for values in given]
+            if given
+            else [array[self._places(step, replica)] for array in due or ()]
+        )
         return weights * count if len(weights) == 1 else weights
 
     def class_weights(self, step: int, replica: int) -> Array | None:
@@ -102,15 +122,17 @@ class Reading:
         """Statistics and random states before a step."""
         return {name: values[replica] for name, values in self._before(step, Stage.STATE).items()}
 
-    def variables(self, step: int, start: str, replica: int) -> dict[str, Array]:
-        """Weights and states a forward pass ran with: `before` the step, `after` it, or at the training's `start`."""
-        if start == "after":
+    def variables(self, step: int, mode: Mode, replica: int) -> dict[str, Array]:
+        """Weights and states that a forward pass in that mode runs with."""
+        if mode.start == "after":
             weights = {n: v[replica] for n, v in self.trace.stage(step, Stage.WEIGHTS).items()}
-        elif start == "start" and step == 0:
-            weights = {n: v[replica] for (at, n), v in self.trace.start.items() if at is Stage.WEIGHTS}
         else:
             weights = self.weights(step, replica)
-        return {**weights, **self.states(step, replica)}
+        states = self.states(step, replica)
+        if mode.anew_every and step % mode.anew_every == 0:
+            given = {n: v[replica] for (at, n), v in self.trace.start.items() if at is Stage.STATE}
+            states |= {name: value for name, value in given.items() if mode.anew in name}
+        return {**weights, **states}
 
     def slots(self, step: int, replica: int) -> dict[str, Array]:
         """The optimizer's variables before a step, called as the update rules call them."""
@@ -188,6 +210,10 @@ class Reading:
         from conformance.referee.batch_clauses import batches
 
         return batches(self.training)
+
+
+def _key(row: Sequence[Array]) -> bytes:
+    return b"|".join(np.ascontiguousarray(part).tobytes() for part in row)
 
 
 def slots_of(recorded: Mapping[str, PerReplica]) -> dict[str, PerReplica]:

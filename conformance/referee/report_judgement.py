@@ -96,7 +96,7 @@ class Reports:
         return Losses(global_losses(self.shares) if values is None else values, self.rows, self.steps_per_epoch)
 
     def of_output(self, output: int, rules: Rules) -> Array:
-        """The unweighted loss of one output at every step."""
+        """Every replica's share of the unweighted loss of one output at every step, (steps, replicas)."""
 
         def alone(scene: Scene, part: Part) -> Any:
             import tensorflow as tf
@@ -111,7 +111,7 @@ class Reports:
             "output_weight": lambda scene, index: 1.0 if index == output else 0.0,
         }
         values = [self.evaluator.loss(step, own)["loss"] for step in self.reading.steps]
-        return np.array([sum(float(part) for part in parts) for parts in values], np.float64)
+        return np.array([[float(part) for part in parts] for parts in values], np.float64)
 
     # What should have been reported.
 
@@ -123,7 +123,7 @@ class Reports:
         losses = self.losses()
         found["loss"] = lambda report: reported_loss(losses, report.step)
         for output, name in enumerate(names if count > 1 else []):
-            own = self.losses(self.of_output(output, self.rules))
+            own = self.losses(global_losses(self.of_output(output, self.rules)))
             found[f"{name}_loss"] = partial(_reported_after, own)
         for name, output, metric in self.metrics:
             found[name] = partial(self._metric_after, metric, output)
@@ -269,11 +269,12 @@ def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
 
 def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
     if name == "loss":
-        losses = reports.losses()
-        yield from _over_replicas(reports)
+        shares = reports.shares
     else:
         output = reports.reading.output_names.index(name.removesuffix("_loss"))
-        losses = reports.losses(reports.of_output(output, reports.rules))
+        shares = reports.of_output(output, reports.rules)
+    losses = reports.losses(global_losses(shares))
+    yield from _over_replicas(reports, shares)
     yield from _put_together(losses)
     if name == "loss":
         after = replace(losses, values=_after_update(reports))
@@ -288,7 +289,8 @@ def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
 def sum_of_outputs(reports: Reports) -> Array:
     """Every step's loss without penalties."""
     weighted = [
-        loss.weight * reports.of_output(index, reports.rules) for index, loss in enumerate(reports.evaluator.losses)
+        loss.weight * global_losses(reports.of_output(index, reports.rules))
+        for index, loss in enumerate(reports.evaluator.losses)
     ]
     return np.asarray(np.sum(np.stack(weighted), axis=0))
 
@@ -325,10 +327,10 @@ def _put_together(losses: Losses) -> Iterator[Replayed]:
     )
 
 
-def _over_replicas(reports: Reports) -> Iterator[Replayed]:
+def _over_replicas(reports: Reports, shares: Array) -> Iterator[Replayed]:
     if reports.reading.replicas < 2:
         return
-    shares, every, replicas = reports.shares, reports.steps_per_epoch, reports.reading.replicas
+    every, replicas = reports.steps_per_epoch, reports.reading.replicas
     counts = np.array([reports.reading.rows(step) for step in reports.reading.steps], np.float64)
     unscaled = shares * replicas
 
@@ -342,6 +344,12 @@ def _over_replicas(reports: Reports) -> Iterator[Replayed]:
 
     told = "the replicas' running means, each weighted with its own rows, their plain mean during an epoch"
     yield "replica_reported_loss", told, by_replicas
+
+    def with_empty(report: Report) -> float:
+        part = slice(report.step - report.step % every, report.step + 1)
+        return by_replicas(report) if counts[part].all() else float("nan")
+
+    yield "replica_reported_loss", f"{told}; a replica without rows makes it NaN", with_empty
     for told, values in (
         ("the first replica's share alone", shares[:, 0]),
         ("the first replica's loss alone", unscaled[:, 0]),

@@ -42,7 +42,9 @@ class Part:
         activities: (regularizer, output) of what is regularized.
         added: what layers added by `add_loss`.
         penalties: (regularizer, weight) of the weights that are regularized.
+        weights: the trainable weights.
         rows: the rows.
+        step: the step; None of validation data.
     """
 
     targets: list[Any]
@@ -53,7 +55,9 @@ class Part:
     activities: list[Any]
     added: Any
     penalties: list[Any]
+    weights: list[Any]
     rows: int
+    step: int | None = None
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,20 @@ def _twice(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant(_mode(times=2), "statistics and random states move twice a step")
 
 
+def _after_update(evaluator: Evaluator) -> Iterator[Variant]:
+    yield Variant(_mode(start="after"), "the loss is that of the weights after the step")
+    if evaluator.twin.random or evaluator.twin.coupled:
+        yield Variant(_mode(start="after", training=False), "the loss is that of inference mode after the step")
+
+
 def _statistics_kept(evaluator: Evaluator) -> Iterator[Variant]:
     def kept(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
         return {name: after[name] if "seed_generator" in name else before[name] for name in after}
 
     if evaluator.twin.coupled:
         yield Variant({"states_left": kept}, "the moving statistics stay what they were")
+        every = evaluator.reading.training.steps_per_epoch
+        yield Variant(_mode(anew_every=every), "the moving statistics start anew with every epoch")
 
 
 def _stream_kept(evaluator: Evaluator) -> Iterator[Variant]:
@@ -48,9 +56,18 @@ def _stream_kept(evaluator: Evaluator) -> Iterator[Variant]:
 
     if evaluator.twin.random:
         yield Variant({"states_left": kept}, "the random states do not move")
+        every = evaluator.reading.training.steps_per_epoch
+        yield Variant(_mode(anew_every=every, anew="seed_generator"), "the random states start anew with every epoch")
+        yield Variant(_mode(anew_every=1, anew="seed_generator"), "the random states start anew with every step")
 
 
 # From the local gradients to what the update rule receives.
+
+
+def _unscaled(evaluator: Evaluator) -> Iterator[Variant]:
+    config = evaluator.reading.optimizer_config
+    if config.get("loss_scale_factor") or evaluator.reading.optimizer_class == "LossScaleOptimizer":
+        yield Variant({"loss_scale": lambda *_: 1.0}, "the gradients are those of a loss that was not scaled")
 
 
 def _not_reduced(evaluator: Evaluator) -> Iterator[Variant]:
@@ -170,6 +187,8 @@ def _rate(evaluator: Evaluator) -> Any:
 def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
     for by, told in ((1, "the rate of the step after"), (-1, "the rate of the step before")):
         yield from _rates(evaluator, partial(_shifted, by), told)
+    for which, told in ((_every, "every step"), (_first, "the first step")):
+        yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
     # Optimizers that count correct their biases by the number of the step.
     for by in (1, -1):
 
@@ -180,6 +199,22 @@ def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
         name = evaluator.reading.optimizer_class
         if name in UPDATE_RULES:
             yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
+
+
+def _every(step: int) -> bool:
+    return True
+
+
+def _first(step: int) -> bool:
+    return step == 0
+
+
+def _counted_before(
+    which: Callable[[int], bool], slots: dict[str, Array], start: dict[str, Array], step: int
+) -> dict[str, Array]:
+    if not which(step):
+        return slots
+    return {n: value + like(value, 1) if n == "iteration" else value for n, value in slots.items()}
 
 
 def _shifted(by: int, step: int) -> int:
@@ -287,6 +322,7 @@ def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
 
 
 GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation("loss_scaling_missing", (Stage.LOCAL_GRADIENT,), _unscaled),
     Deviation("clip_order", (Stage.GRADIENT,), _clip_order, today=True),
     Deviation("clip_kind", (Stage.GRADIENT,), _clip_kind),
     Deviation("replica_gradients_not_reduced", (Stage.GRADIENT,), _not_reduced),
@@ -299,19 +335,20 @@ GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
 _LEFT = (Stage.UPDATE, Stage.WEIGHTS)
 
 UPDATE_DEVIATIONS: tuple[Deviation, ...] = (
-    Deviation("optimizer_state_reset", (Stage.GRADIENT, *_LEFT), _slots_reset),
     Deviation("weight_decay", _LEFT, _decay),
     Deviation("constraint_not_applied", (Stage.WEIGHTS,), _constraints),
     Deviation("ema_not_applied", _LEFT, _averages),
     Deviation("learning_rate_off_by_one", _LEFT, _rate_off),
     Deviation("learning_rate_frozen", _LEFT, _rate_frozen),
+    Deviation("optimizer_state_reset", (Stage.GRADIENT, *_LEFT), _slots_reset),
 )
 """What the optimizer's step may do otherwise."""
 
 FORWARD_DEVIATIONS: tuple[Deviation, ...] = (
-    Deviation("training_flag_false", (Stage.OUTPUTS, Stage.STATE), _inference),
+    Deviation("training_flag_false", (Stage.OUTPUTS,), _inference),
     Deviation("model_called_twice", (Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE), _twice),
     Deviation("batchnorm_statistics_not_updated", (Stage.STATE,), _statistics_kept),
-    Deviation("random_stream_differs", (Stage.STATE,), _stream_kept),
+    Deviation("random_stream_differs", (Stage.OUTPUTS, Stage.STATE), _stream_kept),
+    Deviation("loss_reported_after_update", (Stage.LOSS,), _after_update),
 )
 """How the model may be called otherwise, and what may become of its states."""

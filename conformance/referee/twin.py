@@ -119,19 +119,23 @@ class Twin:
         for name, value in values.items():
             self.variables[name].assign(np.asarray(value))
 
-    def forward(self, x: Sequence[Array], *, training: bool = True, times: int = 1) -> Forward:
+    def forward(self, x: Sequence[Array], *, training: bool = True, times: int = 1, xla: bool = False) -> Forward:
         """Run the model on one replica's rows from the values it was given.
 
         Args:
             x: the inputs, (rows, ...) each.
             training: the mode.
             times: how often the model is called; the last call is what is returned.
+            xla: whether random layers draw as they do under XLA.
         """
         import tensorflow as tf
 
         inputs = [tf.cast(part, self.compute) if part.dtype.kind == "f" else tf.constant(part) for part in x]
-        before = {name: np.array(v) for name, v in self.variables.items() if v.name.startswith("seed_")}
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape, drawn_as(self._draws) as draws:
+        before = {name: v.numpy() for name, v in self.variables.items() if v.name.startswith("seed_")}
+        with (
+            tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+            drawn_as(self._draws, xla=xla) as draws,
+        ):
             for variable in self.trainable.values():
                 tape.watch(variable.value)
             for _ in range(times):
@@ -141,7 +145,7 @@ class Twin:
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
             added = tf.add_n([tf.reduce_sum(tf.cast(term, self.compute)) for term in own]) if own else 0.0
         leaves = tf.nest.flatten(outputs)
-        states = {name: np.array(v) for name, v in self.variables.items() if is_state(v)}
+        states = {name: v.numpy() for name, v in self.variables.items() if is_state(v)}
         for name, value in before.items():
             states[name] = counted_draws(value, draws[id(self.variables[name])])
         return Forward(

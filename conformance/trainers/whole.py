@@ -41,10 +41,12 @@ def prepare(setup: Setup, loop: Loop) -> Run:
     def run(data: Arrays, logbook: Logbook) -> None:
         with setup.scope(), functions_run(eagerly=setup.execution == "eager"):
             returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data)})
-        ran = recorder.ended()
-        if not ran:
-            raise UnsupportedError(_unseen(setup, loop))
-        reports.note(setup, loop.name, data, returned, ran, logbook)
+        if not recorder.applied:
+            raise UnsupportedError(
+                f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
+                " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"
+            )
+        reports.note(setup, loop.name, data, returned, recorder.ended(), logbook)
 
     return run
 
@@ -84,16 +86,3 @@ def _data(setup: Setup, loop: Loop, data: Arrays) -> dict[str, Any]:
         data = data.class_weighted(training.class_weight)
     x, y, sample_weight = (*data.structure(), None)[:3]
     return {"x": x, "y": y, "sample_weight": sample_weight}
-
-
-def _unseen(setup: Setup, loop: Loop) -> str:
-    """Why no step was seen."""
-    if setup.recorder.applied:
-        return (
-            f"{loop.name} ran no step, or applied its optimizer outside of strategy.run, where no replica is seen;"
-            " call optimizer.apply on the replicas"
-        )
-    return (
-        f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
-        " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"
-    )

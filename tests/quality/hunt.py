@@ -2,7 +2,8 @@
 
 A divergence counts only if the same case, judged with the fault taken out, does not show it: Keras has divergences of
 its own. Nor does one in the last places count that is rightly called rounding: a plain mean over batches of one size
-differs by an ulp from a weighted one, and where it differs by more is what is looked for.
+differs by an ulp from a weighted one, and where it differs by more is what is looked for. Nor one of the weights that
+a slot made of them shows a stage before they do: the hunt goes on to a case that has the fault where it enters.
 
 Two ways lead there. `hunt` judges drawn cases at first sight and applies the passes alone, which is fast; `search` is
 what `conformance run` does, Hypothesis's shrinker and second runs included.
@@ -22,10 +23,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance.arm import Placement
 from conformance.build import parts
 from conformance.case import Case, from_json
+from conformance.deviations import ROUNDING_ULPS
 from conformance.events import CaseStarted, Event
 from conformance.judge import Plan, judge_case
 from conformance.minimize import Shrinking, confirmed, signatures
 from conformance.search import Search
+from conformance.stage import Stage
 from conformance.strategies import cases
 from conformance.verdict import Observation, Verdict
 
@@ -35,6 +38,10 @@ SHRINK_SECONDS = 30.0
 """For the hunts through `Search`, whose time is Hypothesis's too."""
 NO_CLOCK, ATTEMPTS = float("inf"), 60
 """For the others: a count, so that a loaded machine finds the same minimal case."""
+ROUNDED = "/logs/numeric_precision"
+"""In the signature of what is reported with other last places."""
+OF_WEIGHTS = ("_average", "_linear")
+"""How the slots end whose values are made of weights: EMA's averages, and the linear term of Ftrl."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,13 @@ class Planted:
 
 
 def plan_of(fault: Fault) -> Plan:
-    """The fewest and cheapest arms that can show a fault: eager steps are not traced."""
+    """The fewest and cheapest arms that can show a fault: eager steps are not traced.
+
+    What `fit` and the loop share, the loop cannot show, so that is looked for in `fit` alone, held against the referee.
+    """
+    trainers = ("fit",) if fault.shared else ("fit", "loop")
     replicas = () if fault.replicas == 1 else (Placement(fault.replicas, mirrored=True),)
-    return Plan(("fit", "loop"), (Placement(), *replicas), ("eager",))
+    return Plan(trainers, (Placement(), *replicas), ("eager",))
 
 
 class _EnoughError(BaseException):
@@ -155,11 +166,21 @@ def _own(case: Case, plan: Plan, planted: Planted) -> Observation | None:
         return None
     with planted.absent():
         without = signatures(judge_case(case, plan, quick=True))
-    return next((item for item in observations if _counts(item.signature) and item.signature not in without), None)
+    new = [item for item in observations if item.signature not in without]
+    return next((item for item in new if _counts(item.signature) and _at_its_stage(item, planted.fault)), None)
 
 
 def _counts(signature: str) -> bool:
-    return "numeric_precision" not in signature.split("/")
+    return ROUNDED not in signature
+
+
+def _at_its_stage(seen: Observation, fault: Fault) -> bool:
+    """Whether it is more than a unit in the last place, and not the weights' fault in a slot that is made of them."""
+    found = seen.divergence
+    if found.ulps is not None and found.ulps <= ROUNDING_ULPS:
+        return False
+    in_slot = found.stage is Stage.UPDATE and found.variable.endswith(OF_WEIGHTS)
+    return not (in_slot and fault.stage == Stage.WEIGHTS.value)
 
 
 class _FoundError(Exception):

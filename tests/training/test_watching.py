@@ -11,7 +11,7 @@ import pytest
 from conformance import build, devices, prepare
 from conformance.arm import parse_arm
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
-from conformance.data import Array, arrays
+from conformance.data import Array, arrays, epoch_dataset
 from conformance.frozen import FrozenMap
 from conformance.prepare import PreparedArm, release
 from conformance.recording import Recorder
@@ -71,7 +71,7 @@ class Blind(Recorder):
     def applied(self, value: bool) -> None:
         """Loops ask whether the optimizer was called, which nobody sees here."""
 
-    def watch_model(self) -> None: ...
+    def watch_model(self, **_: Any) -> None: ...
 
     def watch_optimizer(self) -> None: ...
 
@@ -80,6 +80,8 @@ class Blind(Recorder):
     def outputs(self, *_: Any) -> None: ...
 
     def loss(self, *_: Any) -> None: ...
+
+    def begin(self) -> None: ...
 
     def end_step(self) -> None: ...
 
@@ -204,6 +206,176 @@ def test_fit_watched_is_fit_as_a_plain_script_runs_it(replicas: int) -> None:
         np.testing.assert_array_equal(slot, variable.numpy())
     for name, values in history.items():
         assert values == [watched.epoch_logs[epoch, name] for epoch in range(2)]
+    release()
+
+
+def loss_of(model: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss_fn(y, model(x, training=True)) + tf.add_n(model.losses) / replicas
+
+
+def train_step(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = loss_of(model, loss_fn, x, y)
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    return loss
+
+
+def by_hand(model: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = loss_of(model, loss_fn, x, y)
+    for gradient, variable in zip(
+        tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True
+    ):
+        variable.assign_sub(0.125 * gradient)
+    return {"loss": loss}
+
+
+def train(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
+    import tensorflow as tf
+
+    @tf.function(input_signature=dataset.element_spec)
+    def step(x: Any, y: Any) -> Any:
+        return train_step(model, optimizer, loss_fn, x, y)
+
+    losses = []
+    for _ in range(epochs):
+        losses += [float(step(x, y)) for x, y in dataset]
+        # What is evaluated in between leaves no mark on the next step.
+        for x, y in dataset:
+            loss_fn(y, model(x, training=False))
+    return losses
+
+
+def train_in_the_graph(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+    import tensorflow as tf
+
+    @tf.function
+    def epoch() -> None:
+        for x, y in dataset:
+            train_step(model, optimizer, loss_fn, x, y)
+
+    for _ in range(epochs):
+        epoch()
+
+
+def train_arrays(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int) -> list[float]:
+    losses = []
+    for _ in range(epochs):
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            losses.append(float(train_step(model, optimizer, loss_fn, x[part], y[part])))
+    return losses
+
+
+def train_distributed(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int, strategy: Any) -> None:
+    import tensorflow as tf
+
+    distributed = strategy.experimental_distribute_dataset(dataset)
+
+    @tf.function
+    def epoch() -> None:
+        for batch in distributed:
+            strategy.run(lambda x, y: train_step(model, optimizer, loss_fn, x, y), args=batch)
+
+    for _ in range(epochs):
+        epoch()
+
+
+def driven(step: Any) -> Any:
+    """A script around a step, as the harness's own driver is one."""
+
+    def run(dataset: Any, epochs: int, strategy: Any, **parts: Any) -> None:
+        import tensorflow as tf
+
+        distributed = strategy.experimental_distribute_dataset(dataset)
+
+        @tf.function(input_signature=[distributed.element_spec])
+        def compiled(batch: Any) -> None:
+            strategy.run(lambda x, y: step(**parts, x=x, y=y), args=batch)
+
+        for _ in range(epochs):
+            for batch in distributed:
+                compiled(batch)
+
+    return run
+
+
+LOOPS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "step": (train_step, "single", ("model", "optimizer", "loss_fn")),
+    "step on replicas": (train_step, "mirrored:2", ("model", "optimizer", "loss_fn")),
+    "step by hand": (by_hand, "single", ("model", "loss_fn")),
+    "whole": (train, "single", ("model", "optimizer", "loss_fn", "dataset", "epochs")),
+    "whole in the graph": (train_in_the_graph, "single", ("model", "optimizer", "loss_fn", "dataset", "epochs")),
+    "whole on replicas": (
+        train_distributed,
+        "mirrored:2",
+        ("model", "optimizer", "loss_fn", "dataset", "epochs", "strategy"),
+    ),
+    "arrays": (train_arrays, "single", ("model", "optimizer", "loss_fn", "x", "y", "batch_size", "epochs")),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_watched_is_the_loop_as_a_plain_script_runs_it(name: str) -> None:
+    loop, placement, parameters = LOOPS[name]
+    arm = parse_arm(f"trial/{placement}/graph")
+    watched = PreparedArm(arm, training(RICH, loop)).run()
+    strategy = devices.strategy(arm.placement)
+    data = arrays(RICH)
+    with devices.determinism(True), devices.unfolded():
+        with strategy.scope():
+            model, optimizer = build.model(RICH), build.optimizer(RICH)
+            optimizer.build(model.trainable_variables)
+            given = {"model": model, "optimizer": optimizer, "loss_fn": build.losses(RICH)[0], "strategy": strategy}
+            given |= {"dataset": epoch_dataset(data, 4, "arrays"), "epochs": 2, "batch_size": 4}
+            given |= dict(zip(("x", "y"), data.structure(), strict=True))
+            if "x" in parameters or "dataset" in parameters:
+                loop(**{parameter: given[parameter] for parameter in parameters})
+        if "x" not in parameters and "dataset" not in parameters:
+            everything = {parameter: given[parameter] for parameter in parameters}
+            driven(loop)(given["dataset"], 2, strategy, **everything)
+    assert watched.error is None
+    assert watched.steps == RICH.steps
+    final = {short(name): values[0] for (stage, name), values in left(watched).items() if stage is not Stage.UPDATE}
+    for variable in model.variables:
+        if watched.replicas == 1 or any(variable is weight for weight in model.trainable_variables):
+            np.testing.assert_array_equal(final[short(variable.path)], variable.numpy(), variable.path, strict=True)
+    slots = [values[0] for (stage, _), values in left(watched).items() if stage is Stage.UPDATE]
+    assert bool(slots) == ("optimizer" in parameters)
+    for slot, variable in zip(slots, optimizer.variables, strict=False):
+        np.testing.assert_array_equal(slot, variable.numpy())
+    release()
+
+
+@pytest.mark.parametrize("name", ["whole", "whole in the graph", "whole on replicas", "arrays"])
+def test_every_stage_of_a_whole_loop_is_recorded_as_that_of_a_driven_step(name: str) -> None:
+    """What the driver sees of a step, from outside; but for the loss, to which the loop adds the penalties unseen."""
+    loop, placement, _ = LOOPS[name]
+    whole = PreparedArm(parse_arm(f"trial/{placement}/graph"), training(RICH, loop)).run()
+    driven_step = PreparedArm(parse_arm(f"trial/{placement}/graph"), training(RICH, train_step)).run()
+    found, wanted = ({(k[0], k[1], short(k[2])): v for k, v in t.values.items()} for t in (whole, driven_step))
+    assert {key for key in wanted if key not in found} == {(step, Stage.LOSS, "loss") for step in range(RICH.steps)}
+    if name in ("arrays", "whole in the graph"):
+        # Its steps are no graphs, or are a dataset's own functions, and round otherwise.
+        wanted = {key: value for key, value in wanted.items() if key[1] is Stage.BATCH}
+    assert_same_bits(
+        {key: found[key] for key in wanted if key in found}, {k: v for k, v in wanted.items() if k in found}
+    )
+    for ours, theirs in ((whole.first, driven_step.first), (whole.start, whole.first)):
+        assert {stage for stage, _ in theirs} >= {Stage.WEIGHTS, Stage.STATE}
+        for (stage, name), values in theirs.items():
+            others = {(s, short(n)): v for (s, n), v in ours.items()}[stage, short(name)]
+            for value, other in zip(values, others, strict=True):
+                np.testing.assert_array_equal(value, other)
+    assert whole.rates == driven_step.rates == dict.fromkeys(range(RICH.steps), 0.015625)
+    assert whole.calls == driven_step.calls == dict.fromkeys(range(RICH.steps), (1,) * whole.replicas)
     release()
 
 

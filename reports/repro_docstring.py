@@ -1,0 +1,72 @@
+"""What a repro script says of itself: who differs from what, what was expected, what was seen, why."""
+
+from __future__ import annotations
+
+import math
+
+from conformance.reports.referee import clause_of
+from conformance.reports.repro_allowance import allowed
+from conformance.reports.repro_compare import named
+from conformance.reports.repro_plan import Plan
+from conformance.verdict import Cause, Verdict
+
+_EXITS = "Exits with 1 while that is so, with 0 once it is not, with 2 after any other error."
+_TEXTBOOK = "textbook training in float64"
+
+
+def told(show: Plan, verdict: Verdict) -> list[str]:
+    """The paragraphs of a script's docstring."""
+    cause = verdict.observations[0].cause
+    why = [] if show.raises or cause.name == "unexplained" else [f"Why: {cause.explanation}"]
+    if show.raises:
+        said = _raises(show)
+    elif show.wanted is None:
+        said = _alone(show, cause)
+    else:
+        said = _pair(show)
+    return [*said, *why, _EXITS]
+
+
+def _raises(show: Plan) -> list[str]:
+    ((arm, raised), *_) = show.raised.items()
+    who, *others = sorted(show.arms, key=lambda item: str(item) != arm)
+    other = named(others[0]) if others else _TEXTBOOK
+    return [
+        f"Keras: {named(who)} raises {raised.kind}.",
+        f"Expected: it trains, as {other} does.",
+        f"Actual: {raised.kind}: {raised.message}",
+    ]
+
+
+def _pair(show: Plan) -> list[str]:
+    found = show.divergence
+    seen, wanted = (named(arm) for arm in show.arms)
+    due = "the same bits" if found.allowed == 0 else f"equal within {found.allowed:.2g}"
+    return [
+        f"Keras: {seen} differs from {wanted}.",
+        f"Expected: {_what(show)}: {due}.",
+        f"Actual: {_amount(show, 'the other')}.",
+    ]
+
+
+def _alone(show: Plan, cause: Cause) -> list[str]:
+    clause = clause_of(cause.name, show.whole)
+    by = f", by definition: {clause.sentence} [{clause.source}]" if clause else ", computed from the definition."
+    return [
+        f"Keras: {named(show.seen)} differs from {_TEXTBOOK}.",
+        f"Expected: {_what(show)}: within {allowed(show):.2g} of the numbers below{by}",
+        f"Actual: {_amount(show, 'what is expected')}.",
+    ]
+
+
+def _what(show: Plan) -> str:
+    found = show.divergence
+    when = f" of step {found.step}" if found.step is not None else ""
+    when = f" of epoch {found.epoch}" if found.epoch is not None else when
+    return f"{found.stage.value.replace('_', ' ')}{when}, {found.variable}"
+
+
+def _amount(show: Plan, other: str) -> str:
+    found = show.divergence
+    amount = f"off by {found.magnitude:.4g}" if math.isfinite(found.magnitude) else "not comparable"
+    return amount + (f", {found.ratio:.6g} times {other}" if found.ratio is not None else "")
