@@ -43,6 +43,11 @@ class Told:
     named: Named | None
 
     @property
+    def of_reports(self) -> bool:
+        """Whether it is about what was reported alone."""
+        return self.departure.stage is Stage.LOGS
+
+    @property
     def signature(self) -> str:
         """The signature of a finding."""
         name, feature = (self.named.name, self.named.feature) if self.named else ("unexplained", "")

@@ -21,6 +21,7 @@ from conformance.diagnose import diagnose, signature
 from conformance.errors import UnsupportedError
 from conformance.prepare import PreparedArm, release
 from conformance.referee.departure import Judgement
+from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
 from conformance.stage import Stage
@@ -270,8 +271,12 @@ class Judge:
                 observations += made
             else:
                 rounding.append(message(found, self.subject))
+        remarks: list[str] = []
         for item in told:
             if item.signature in {known.signature for known in observations}:
+                continue
+            if self._keras_own(item):
+                remarks.append(f"{divergence_of(item).message}: {cause_of(item).explanation}")
                 continue
             if not self._quick and not self._told_again(item):
                 flaky.append(divergence_of(item).message)
@@ -296,6 +301,7 @@ class Judge:
             ),
             flaky=tuple(flaky),
             rounding=tuple(rounding),
+            remarks=tuple(remarks),
         )
 
     @property
@@ -313,6 +319,14 @@ class Judge:
         if any(item is None or item.skipped or not item.compared for item in judged):
             return False
         return not _matching(found, told)[0]
+
+    def _keras_own(self, item: Told) -> bool:
+        """Whether something is Keras's affair and no news to who asks about parts and loops of their own."""
+        trial = self.subject.trial is not None
+        if self.case is not None and not trial:
+            return False
+        disputed = item.named is not None and item.named.name in DISPUTE_SENTENCES
+        return disputed or (trial and item.suspect.trainer != "trial" and item.of_reports)
 
     def _told_again(self, item: Told) -> bool:
         """Run the arm again; whether the referee says the same again."""

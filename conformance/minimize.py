@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 
 from conformance.arm import Placement, parse_arm
+from conformance.attribution import REFEREE
 from conformance.case import Case
 from conformance.judge import Plan, judge_case
 from conformance.passes import simplified
@@ -23,8 +24,15 @@ from conformance.verdict import Observation, Verdict
 
 def plan_for(observation: Observation, plan: Plan) -> Plan:
     """The fewest arms from which this observation can be derived."""
-    suspect, reference = (parse_arm(arm) for arm in observation.divergence.arms)
-    axis = observation.divergence.axis
+    axis, (first, second) = observation.divergence.axis, observation.divergence.arms
+    suspect = parse_arm(first)
+    if second == REFEREE:
+        # The axis of what the referee says is read off all arms: which of them have it, and on which placement. What
+        # no arm has alone can be said of any of them.
+        trainers = (suspect.trainer,) if axis in (REFEREE, "distribution") else plan.trainers
+        both = dict.fromkeys((plan.placements[0], suspect.placement))
+        return Plan(trainers, tuple(both), (suspect.execution,))
+    reference = parse_arm(second)
     if axis == "execution":
         return Plan((suspect.trainer,), (suspect.placement,), (reference.execution, suspect.execution))
     if axis == "distribution":

@@ -58,7 +58,7 @@ class Log:
         """A row's value."""
         import tensorflow as tf
 
-        return tf.gather_nd(self.rows[replica], row)[0]
+        return tf.gather(self.rows[replica], row[0, 0])
 
     def clear(self) -> None:
         """Forget everything."""

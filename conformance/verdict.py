@@ -111,6 +111,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         flaky: divergences that a second run did not repeat, as messages.
         rounding: differences of arms that each took every step as the referee does, so that rounding alone has grown
             between them (`rounding_amplified`), as messages; they are no divergences.
+        remarks: what Keras does otherwise than it documents, in all arms alike, where parts or a loop of the user's own
+            are judged: no divergence of theirs.
     """
 
     case: Case | None
@@ -123,6 +125,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     not_compared: tuple[str, ...] = ()
     flaky: tuple[str, ...] = ()
     rounding: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def conforms(self) -> bool:
@@ -160,6 +163,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"  advice: {item.cause.advice}")
         lines += [f"  flaky: {message}" for message in self.flaky]
         lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]
+        lines += [f"  remark: {message}" for message in self.remarks]
         if self.repro:
             lines.append(f"  repro: {self.repro}")
         return "\n".join(lines)
@@ -183,6 +187,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "not_compared": verdict.not_compared,
         "flaky": verdict.flaky,
         "rounding": verdict.rounding,
+        "remarks": verdict.remarks,
     }
     return {key: json_safe(msgspec.to_builtins(value)) for key, value in data.items()}
 
@@ -206,6 +211,7 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
         not_compared=tuple(data.get("not_compared", ())),
         flaky=tuple(data.get("flaky", ())),
         rounding=tuple(data.get("rounding", ())),
+        remarks=tuple(data.get("remarks", ())),
     )
 
 

@@ -13,10 +13,14 @@ import msgspec
 
 from conformance.case import to_json
 from conformance.finding import NOT_RUN, Finding
-from conformance.reports.repro_compare import in_words
+from conformance.reports.referee import ABOUT, against_referee, clause_of
 from conformance.reports.summary import summary
 from conformance.reports.text import code, fence, markdown
-from conformance.verdict import ArmReport, Divergence
+from conformance.reports.words import REFEREE, in_words
+from conformance.verdict import ArmReport, Divergence, Expected
+
+_SHOWN = 8
+"""A quantity with more elements is left to the script."""
 
 
 def report(finding: Finding, script: str) -> str:
@@ -35,6 +39,7 @@ def report(finding: Finding, script: str) -> str:
         *_cause(finding),
         "## Arms",
         _arms(finding.verdict.arms),
+        *_rounding(finding),
         *_script(finding, script),
         *_case(finding),
         "## Environment",
@@ -60,14 +65,32 @@ def title(finding: Finding) -> str:
 def _happened(finding: Finding) -> list[str]:
     found, wrong = finding.observation.divergence, finding.observation.wrong_arm
     decided = f"Wrong is {code(wrong)}." if wrong else "Which of the two is wrong is not decided."
-    return ["## What happened", markdown(found.message), decided, _numbers(found), "## Expected", _expected(found)]
+    blocks = [markdown(found.message), decided]
+    if against_referee(found):
+        blocks.append(f"It is held against {markdown(in_words(REFEREE))}. {markdown(ABOUT)}")
+    if found.axis == REFEREE and len(finding.verdict.arms) > 1:
+        told = "Every trainer that was judged there does the same, so holding them against one another shows nothing."
+        blocks.append(told)
+    expected = [_expected(found), *_definition(finding)]
+    return ["## What happened", *blocks, _numbers(found), "## Expected", *expected]
+
+
+def _definition(finding: Finding) -> list[str]:
+    """The clause that is not kept, where the cause says which."""
+    from conformance.referee.semantics import escaped, sources
+
+    clause = clause_of(finding.observation.cause.name, finding.verdict.case)
+    if clause is None:
+        return []
+    where = f"clause {clause.number} of {code('docs/semantics.md')}"
+    return [f"By definition ({where}): {escaped(clause.sentence)}", f"Source: {'; '.join(sources(clause))}"]
 
 
 def _numbers(found: Divergence) -> str:
     when = [("step", found.step), ("epoch", found.epoch)]
     rows = [
         ("arms", " against ".join(code(arm) for arm in found.arms)),
-        ("follows", markdown(found.axis)),
+        ("follows", "neither trainer, distribution nor execution" if found.axis == REFEREE else markdown(found.axis)),
         *((name, str(value)) for name, value in when if value is not None),
         ("stage", code(found.stage.value)),
         ("quantity", code(found.variable)),
@@ -75,12 +98,22 @@ def _numbers(found: Divergence) -> str:
         ("allowed", f"{found.allowed:.3g}" if found.allowed else "0: the same bits are due"),
         *([("units in the last place", str(found.ulps))] if found.ulps is not None else []),
         *([("ratio", f"{found.ratio:.6g}")] if found.ratio is not None else []),
+        *([("expected", _values(found.expected))] if found.expected is not None else []),
     ]
     return _table(("", ""), rows)
 
 
+def _values(expected: Expected) -> str:
+    if len(expected.values) > _SHOWN:
+        return f"{len(expected.values)} numbers"
+    return code(" ".join(f"{float.fromhex(value):.9g}" for value in expected.values))
+
+
 def _expected(found: Divergence) -> str:
     seen, wanted = (code(arm) for arm in found.arms)
+    if against_referee(found):
+        within = f", within {found.allowed:.3g}" if found.allowed else ""
+        return f"{seen} gives what training is by definition{within}."
     if not math.isfinite(found.magnitude):
         return f"{seen} does what {wanted} does."
     how = f"within {found.allowed:.3g}" if found.allowed else "bit for bit"
@@ -106,6 +139,18 @@ def _arms(arms: tuple[ArmReport, ...]) -> str:
         said = str(arm.raised) if arm.raised else arm.reason or ""
         rows.append((code(arm.arm), markdown(arm.status), f"{arm.seconds:.2f}", markdown(said)))
     return _table(("arm", "status", "seconds", "reason"), rows)
+
+
+def _rounding(finding: Finding) -> list[str]:
+    """The differences that are no divergences."""
+    if not finding.verdict.rounding:
+        return []
+    told = "\n".join(f"- {markdown(message)}" for message in finding.verdict.rounding)
+    why = (
+        f"These differences are no divergences ({code('rounding_amplified')}): both arms took every step as the referee"
+        " does, and rounding alone has grown between them."
+    )
+    return ["## Rounding", why, told]
 
 
 def _script(finding: Finding, script: str) -> list[str]:

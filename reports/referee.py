@@ -1,4 +1,4 @@
-"""The referee, for readers who have never heard of it: how it is called, what it is, and which sentence it goes by.
+"""The referee, for readers who have never heard of it: what it is, and which sentence it goes by.
 
 Whoever prints a name must not pay for the referee itself, so its modules are imported only where a sentence of theirs
 is shown.
@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 
 from conformance.case import Case
 from conformance.causes import CAUSES
+from conformance.events import FindingMade
 from conformance.losses import LOSSES
+from conformance.reports.words import REFEREE, in_words
 from conformance.verdict import Divergence
 
 if TYPE_CHECKING:
     from conformance.referee.clause import Clause
-
-REFEREE = "referee"
-"""What stands in the place of the second arm, as `conformance.attribution` writes it, which is not cheap to import."""
-
-IN_WORDS = "the referee, textbook training in float64"
 
 ABOUT = (
     "The referee computes every step anew in float64, from what the arm had before that step and by the definitions of"
@@ -32,9 +29,22 @@ def against_referee(found: Divergence) -> bool:
     return found.arms[1] == REFEREE
 
 
-def says_referee(message: str) -> bool:
-    """The same of a divergence of which only the message is at hand."""
-    return message.endswith(" against the referee]")
+def told_of_referee(event: FindingMade) -> list[str]:
+    """What the event of such a finding is to be told with, a line each; nothing of one of two arms.
+
+    Of its divergence an event has only the message.
+    """
+    if not event.message.endswith(" against the referee]"):
+        return []
+    clause = clause_of(event.cause)
+    arm = in_words(event.wrong_arm or "an arm")
+    shared = ", as do all arms that agree with it" if event.signature.startswith(f"{REFEREE}/") else ""
+    return [f"{arm} differs from {in_words(REFEREE)}{shared}", *([definition(clause)] if clause else [])]
+
+
+def definition(clause: Clause) -> str:
+    """A clause in one line."""
+    return f"by definition (clause {clause.number} of docs/semantics.md): {clause.sentence}"
 
 
 def clause_of(cause: str, case: Case | None = None) -> Clause | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from conformance.devices import REWRITES
 from conformance.reports import repro_case
 from conformance.reports.repro_allowance import allowed
+from conformance.reports.repro_choice import plan
 from conformance.reports.repro_compare import main, result, start, strategy
 from conformance.reports.repro_data import data
 from conformance.reports.repro_docstring import told
 from conformance.reports.repro_fit import fit, on_batch
 from conformance.reports.repro_functions import function_loss, functions
 from conformance.reports.repro_loop import loop
-from conformance.reports.repro_plan import Plan, plan
+from conformance.reports.repro_plan import Plan
 from conformance.reports.repro_quantity import watch
 from conformance.reports.source import WIDTH, indented
 from conformance.reports.text import docstring

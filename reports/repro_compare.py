@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from conformance.arm import Arm, parse_arm
-from conformance.errors import UsageError
+from conformance.arm import Arm
 from conformance.reports import repro_expected, repro_quantity
-from conformance.reports.referee import IN_WORDS, REFEREE
 from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_plan import Plan
 from conformance.reports.source import WIDTH, Bracket, call, indented, literal, statement
-
-_EXECUTIONS = {"graph": "", "eager": ", eagerly", "xla": ", compiled by XLA"}
-_TRAINERS = {"fit": "fit", "loop": "a custom loop", "train_on_batch": "train_on_batch"}
-
-
-def named(arm: Arm) -> str:
-    """An arm in words, as in `fit under MirroredStrategy with 2 replicas`."""
-    replicas = arm.placement.replicas
-    where = f"under MirroredStrategy with {replicas} replicas" if replicas > 1 else "on one device"
-    return f"{_TRAINERS[arm.trainer]} {where}{_EXECUTIONS[arm.execution]}"
-
-
-def in_words(arm: str) -> str:
-    """`named` of an arm's spelling or of the referee; the spelling itself where no script can train such an arm."""
-    if arm == REFEREE:
-        return IN_WORDS
-    try:
-        return named(parse_arm(arm))
-    except (UsageError, KeyError):
-        return arm
+from conformance.reports.words import named
 
 
 def start(show: Plan) -> list[str]:

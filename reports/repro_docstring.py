@@ -6,12 +6,11 @@ import math
 
 from conformance.reports.referee import clause_of
 from conformance.reports.repro_allowance import allowed
-from conformance.reports.repro_compare import named
 from conformance.reports.repro_plan import Plan
+from conformance.reports.words import TEXTBOOK, named
 from conformance.verdict import Cause, Verdict
 
 _EXITS = "Exits with 1 while that is so, with 0 once it is not, with 2 after any other error."
-_TEXTBOOK = "textbook training in float64"
 
 
 def told(show: Plan, verdict: Verdict) -> list[str]:
@@ -30,7 +29,7 @@ def told(show: Plan, verdict: Verdict) -> list[str]:
 def _raises(show: Plan) -> list[str]:
     ((arm, raised), *_) = show.raised.items()
     who, *others = sorted(show.arms, key=lambda item: str(item) != arm)
-    other = named(others[0]) if others else _TEXTBOOK
+    other = named(others[0]) if others else TEXTBOOK
     return [
         f"Keras: {named(who)} raises {raised.kind}.",
         f"Expected: it trains, as {other} does.",
@@ -53,7 +52,7 @@ def _alone(show: Plan, cause: Cause) -> list[str]:
     clause = clause_of(cause.name, show.whole)
     by = f", by definition: {clause.sentence} [{clause.source}]" if clause else ", computed from the definition."
     return [
-        f"Keras: {named(show.seen)} differs from {_TEXTBOOK}.",
+        f"Keras: {named(show.seen)} differs from {TEXTBOOK}.",
         f"Expected: {_what(show)}: within {allowed(show):.2g} of the numbers below{by}",
         f"Actual: {_amount(show, 'what is expected')}.",
     ]

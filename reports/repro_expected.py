@@ -22,9 +22,10 @@ def compare(show: Plan) -> list[str]:
         differ = [f"differ = not np.allclose(seen, expected, {close})"]
     else:
         # Each replica has a quantity of its own, and what is expected is one of theirs.
-        shown = ["for copy in seen:", *indented(['print("seen:    ", *np.ravel(copy))'])]
-        alike = f"np.shape(copy) == expected.shape and np.allclose(copy, expected, {close})"
-        differ = ["differ = True", "for copy in seen:", *indented([f"if {alike}:", *indented(["differ = False"])])]
+        shown = ["differ = True"]
+        near = f"differ &= not np.allclose(copy, expected.ravel(), {close})"
+        body = ['print("seen:    ", *copy)', "if copy.size == expected.size:", *indented([near])]
+        differ = ["for copy in map(np.ravel, seen):", *indented(body)]
     assert show.expected is not None
     head = [*numbers(show.expected, allowed(show)), "seen = train()"]
     return [*head, 'print("expected:", *expected.ravel())', *shown, *differ]

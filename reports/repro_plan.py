@@ -9,20 +9,17 @@ is known to be wrong, as it is when it first is: such a script trains no further
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 
-from conformance.arm import Arm, parse_arm
+from conformance.arm import Arm
 from conformance.case import Case
-from conformance.errors import UnsupportedError
 from conformance.layers import LAYERS
 from conformance.raised import Raised
-from conformance.reports.referee import against_referee
 from conformance.stage import Stage
-from conformance.verdict import Divergence, Expected, Verdict
+from conformance.verdict import Divergence, Expected
 
 BEFORE_UPDATE = Stage.UPDATE.order
 """Stages of a lower order come before the optimizer applies anything."""
@@ -69,7 +66,9 @@ class Plan:
         if self.expected is None or step is None:
             return whole
         epoch, place = divmod(step, whole.steps_per_epoch)
-        rows = whole.data.rows if epoch else min(whole.data.rows, (place + 1) * whole.data.batch_size)
+        # A generator is read ahead of the steps, and what is behind them may come to be trained on.
+        whole_epoch = epoch > 0 or whole.data.feed == "generator"
+        rows = whole.data.rows if whole_epoch else min(whole.data.rows, (place + 1) * whole.data.batch_size)
         return msgspec.structs.replace(
             whole,
             data=msgspec.structs.replace(whole.data, rows=rows),
@@ -143,6 +142,13 @@ class Plan:
         return self.divergence.variable == "the caller's arrays"
 
     @property
+    def ragged(self) -> bool:
+        """Whether what has to be caught has another number of rows from step to step, or from replica to replica."""
+        data = self.case.data
+        uneven = self.mirrored or self.case.last_batch != data.batch_size
+        return self.tapped is Stage.OUTPUTS and uneven and self.case.steps > 1
+
+    @property
     def log(self) -> str | None:
         """The report that is compared, if any: `loss` or a metric as `fit` names it."""
         if self.raises or self.arrays or "train_on_batch" in self.trainers:
@@ -188,45 +194,3 @@ class Plan:
         """Whether what training added to the weights is compared, for there a constant ratio of gradients shows."""
         early = self.divergence.stage.order < BEFORE_UPDATE
         return self.divergence.ratio is not None and early and not self.raises and self.expected is None
-
-
-def plan(verdict: Verdict) -> Plan:
-    """The plan for a verdict's first divergence.
-
-    Raises:
-        UnsupportedError: when there is nothing to reproduce, parts of the user's own that no script can spell, or a
-            quantity that cannot be held against numbers.
-    """
-    if verdict.case is None or verdict.divergence is None:
-        missing = "divergence" if verdict.case else "case"
-        raise UnsupportedError(
-            f"a verdict without a {missing} has no repro script; only drawn or loaded cases have one"
-        )
-    found = verdict.divergence
-    alone = against_referee(found)
-    seen, wanted = parse_arm(found.arms[0]), None if alone else parse_arm(found.arms[1])
-    if any(arm is not None and arm.trainer == "trial" for arm in (seen, wanted)):
-        raise UnsupportedError(
-            f"{seen} against {found.arms[1]}: a loop of one's own is not copied into a repro script"
-        )
-    raised = {
-        report.arm: report.raised for report in verdict.arms if report.raised is not None and report.arm in found.arms
-    }
-    made = Plan(verdict.case, found, seen, wanted, raised)
-    if alone:
-        _check_alone(made)
-    return made
-
-
-def _check_alone(made: Plan) -> None:
-    """Refuse what no script can hold against numbers."""
-    found = made.divergence
-    where = f"{found.stage.value} {found.variable}"
-    if made.expected is None:
-        raise UnsupportedError(f"{where}: no script spells out what it should have been: it is too large, or no number")
-    if (made.between or 0) > 0 and made.case.schedule.steps_per_execution > 1:
-        raise UnsupportedError(f"{where} of step {found.step}: nothing can be read between the steps of one execution")
-    if found.stage is Stage.LOGS and made.log is None:
-        raise UnsupportedError(f"{where}: train_on_batch reports a batch at a time, which no script compares")
-    if found.stage is Stage.GRADIENT and found.step and not math.isfinite(found.magnitude):
-        raise UnsupportedError(f"{where}: whether step {found.step} updates is not shown by what an earlier one left")

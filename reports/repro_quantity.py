@@ -10,7 +10,7 @@ import re
 
 from conformance.case import owner_of
 from conformance.reports.repro_plan import OF_REPLICAS, Plan
-from conformance.reports.source import indented, literal
+from conformance.reports.source import call, indented, literal, statement
 from conformance.stage import Stage
 
 _NUMBERED = re.compile(r"(?P<name>.*)\[(?P<place>\d+)\]")
@@ -20,12 +20,14 @@ def holder(show: Plan) -> list[str]:
     """The statement that makes `kept`, which a quantity is written to as it passes."""
     if show.tapped is None or show.expected is None:
         return []
-    # Outputs have as many rows as their batch. Where no gradient arrives, the zeros say so.
-    start = ["0.0", "shape=tf.TensorShape(None)"]
-    if show.tapped is not Stage.OUTPUTS:
-        start = [f"np.zeros({literal(show.expected.shape)})", 'dtype="float32"']
-    own = ["synchronization=tf.VariableSynchronization.ON_READ"] if _of_replicas(show) else []
-    return [f"kept = tf.Variable({', '.join([*start, *own])})"]
+    if show.ragged:
+        start, options = "0.0", {"shape": "tf.TensorShape(None)"}
+    else:
+        # Where no gradient arrives, the zeros say so.
+        start, options = f"np.zeros({literal(show.expected.shape)})", {"dtype": '"float32"'}
+    if _of_replicas(show):
+        options["synchronization"] = "tf.VariableSynchronization.ON_READ"
+    return statement("kept = ", call("tf.Variable", start, **options), depth=2)
 
 
 def watch(show: Plan) -> list[str]:

@@ -18,6 +18,7 @@ from conformance.events import (
     WorkerDied,
     WorkerReady,
 )
+from conformance.reports.referee import ABOUT, told_of_referee
 from conformance.reports.text import code, markdown
 
 
@@ -84,7 +85,17 @@ def _findings(made: list[FindingMade], started: RunStarted | None) -> list[str]:
         for event in made
     ]
     head = ["| what | cause | wrong arm | script | folder |", "| --- | --- | --- | --- | --- |"]
-    return ["## Findings", "\n".join([*head, *rows])]
+    return ["## Findings", "\n".join([*head, *rows]), *_reasons(made)]
+
+
+def _reasons(made: list[FindingMade]) -> list[str]:
+    """Each cause once, with what it means and what to do, and what the referee is where there is one."""
+    about = {event.signature: told_of_referee(event) for event in made}
+    lines: dict[str, None] = {}
+    for event in made:
+        told = [f"  - {markdown(line)}" for line in (*about[event.signature], f"advice: {event.advice}")]
+        lines["\n".join([f"- {code(event.cause)}: {markdown(event.explanation)}", *told])] = None
+    return ["\n".join(lines), *([markdown(ABOUT)] if any(about.values()) else [])]
 
 
 def _wrong(event: FindingMade) -> str:

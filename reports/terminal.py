@@ -25,6 +25,7 @@ from conformance.events import (
     WorkerDied,
     WorkerReady,
 )
+from conformance.reports.referee import told_of_referee
 from conformance.reports.text import plain
 
 
@@ -137,6 +138,8 @@ class Terminal:
         self._update()
         wrong = event.wrong_arm or "not decided"
         self._line(f"FINDING {event.message}", "bold red")
+        for line in told_of_referee(event):
+            self._line(f"  {line}")
         self._line(f"  cause: {event.cause}: {event.explanation}")
         self._line(f"  wrong arm: {wrong}")
         self._line(f"  advice: {event.advice}")

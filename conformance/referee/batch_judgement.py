@@ -126,7 +126,8 @@ def _other_size(batches: Batches, seen: list[Batch], due: list[Batch]) -> str:
         if other in (0, size):
             continue
         batched = [rows[start : start + other] for start in range(0, len(rows), other)] * epochs
-        if seen == batched:
+        # Of steps too many the first are known.
+        if seen and seen == batched[: len(due) if len(batched) > len(due) else None]:
             return f"trains on batches of {other} rows in the place of {size}"
     return ""
 
@@ -164,10 +165,11 @@ def _misaligned(batches: Batches, seen: list[Batch], due: list[Batch]) -> str:
         which: {part: [row for batch in rows[part] for row in batch] for part in ("x", "y")}
         for which, rows in (("seen", batches.seen), ("due", batches.due))
     }
-    if any(sorted(flat["seen"][part]) != sorted(flat["due"][part]) for part in ("x", "y")):
+    # Targets that are moved by a row may leave one of them out and have another twice.
+    if sorted(flat["seen"]["x"]) != sorted(flat["due"]["x"]) or not set(flat["seen"]["y"]) <= set(flat["due"]["y"]):
         return ""
     pairs = [sorted(zip(flat[which]["x"], flat[which]["y"], strict=True)) for which in ("seen", "due")]
-    return "" if pairs[0] == pairs[1] else "the same inputs and the same targets, paired otherwise"
+    return "" if pairs[0] == pairs[1] else "the same inputs, paired with other targets of the data"
 
 
 def _reordered(batches: Batches, seen: list[Batch], due: list[Batch]) -> str:

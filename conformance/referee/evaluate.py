@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from conformance.build import perturbed
-from conformance.data import Array
+from conformance.data import Array, Arrays
 from conformance.referee.base_rules import Slices
 from conformance.referee.constraint_rules import Constraint
 from conformance.referee.forward_clauses import FORWARD_RULES, Mode
@@ -271,6 +271,21 @@ class Evaluator:
             for name, gradient in differentiated(one.tape, total, self.twin.trainable).items():
                 found.setdefault(name, []).append(gradient)
         return {name: tuple(values) for name, values in found.items() if len(values) == len(passes)}
+
+    def summed_gradients(self, step: int, batches: Sequence[Arrays], rules: Rules = ALL_RULES) -> dict[str, Array]:
+        """The sum of the gradients of batches that share the weights before a step, on one device."""
+        before = self.reading.variables(step, rules["called"](Mode()), 0)
+        self.twin.load({name: self._wide(value) for name, value in before.items()})
+        total: dict[str, Array] = {}
+        for batch in batches:
+            one = self.twin.forward([self._moved(part) for part in batch.x])
+            with one.tape:
+                weights = list(batch.sample_weight or [None] * len(batch.y))
+                part = self._part(one, batch.y, one.outputs, weights, None, step)
+                share = shares(Scene([part], self.losses, self.reading.batch_size), rules)[0]
+            for name, gradient in differentiated(one.tape, share, self.twin.trainable).items():
+                total[name] = total[name] + gradient if name in total else gradient
+        return total
 
     # The optimizer.
 

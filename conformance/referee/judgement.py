@@ -17,6 +17,7 @@ import numpy as np
 
 from conformance.data import Array
 from conformance.errors import UnsupportedError
+from conformance.referee.accumulation_judgement import accumulates_by_hand, judge_accumulation
 from conformance.referee.batch_judgement import judge_batches
 from conformance.referee.departure import Departure, Judgement, Named, Ratio
 from conformance.referee.deviation import Deviation, Variant
@@ -168,12 +169,20 @@ class _Case:
         self._unexplained: set[Stage] = set()
 
     def judge(self) -> Judgement:
-        fed, count = judge_batches(self.reading)
-        self.judgement.compared += count
-        if fed is not None:
-            self.judgement.departures.append(fed)
+        stages = STAGES
+        if accumulates_by_hand(self.reading):
+            # Its steps are updates: what they have of batches and outputs is the first of several.
+            self.reading.accumulated = True
+            self.judgement.departures += judge_accumulation(self.exact, self.rounded, self.rules, _allowed)
+            self.judgement.compared += len(self.reading.steps)
+            stages = tuple(item for item in STAGES if item[0] in (Stage.UPDATE, Stage.WEIGHTS))
+        else:
+            fed, count = judge_batches(self.reading)
+            self.judgement.compared += count
+            if fed is not None:
+                self.judgement.departures.append(fed)
         self._beginning()
-        for stage, wanted in STAGES:
+        for stage, wanted in stages:
             steps = [step for step in self.reading.steps if self._judged(step, stage)]
             if not steps:
                 continue
@@ -263,7 +272,8 @@ class _Case:
     def _end(self) -> None:
         """Whether the training ended with the weights it should have."""
         left = {key[2]: value for key, value in self.trace.values.items() if key[:2] == (FINAL, Stage.WEIGHTS)}
-        if not left or not self.reading.steps or not self._judged(self.reading.steps[-1], Stage.WEIGHTS):
+        steps = self.reading.steps
+        if not left or not steps or self.trace.steps > len(steps) or not self._judged(steps[-1], Stage.WEIGHTS):
             return
         try:
             exact = self.exact.final(self.rules)
@@ -390,10 +400,13 @@ class _Case:
     ) -> Iterator[_Off]:
         for name, seen in recorded.items():
             if name not in exact:
+                line = f"{stage.value} {name}: no clause gives it"
+                if count and line not in self.judgement.skipped:
+                    self.judgement.skipped.append(line)
                 continue
             for replica, (value, due) in enumerate(zip(seen, exact[name], strict=True)):
                 spread = max((distance(other[name][replica], due) for other in rounded), default=0.0)
-                allowed = SAFETY * (spread if np.isfinite(spread) else 0.0) + FLOOR * ulp(due.astype(np.float32))
+                allowed = _allowed(spread, due)
                 if due.dtype.kind != "f":
                     allowed = 0.0
                 apart = distance(value, due)
@@ -445,9 +458,10 @@ class _Case:
         if stage is Stage.WEIGHTS and all(item.name not in self.exact.twin.trainable for item in off):
             told = f"{off[0].name} is not trainable and changes at step {off[0].step}"
             return (Named("frozen_weights_updated", True, (told,)),)
-        coarse = _coarse(off) if stage is Stage.LOSS else ""
+        coarse = _coarse(off) if stage in (Stage.LOSS, Stage.LOCAL_GRADIENT) else ""
         if coarse:
-            return (Named("numeric_precision", True, (f"every recorded share of the loss is a number of {coarse}",)),)
+            what = stage.value.replace("_", " ")
+            return (Named("numeric_precision", True, (f"every {what} that is off is a number of {coarse}",)),)
         return ()
 
     def _named(
@@ -473,6 +487,11 @@ class _Case:
         return name
 
 
+def _allowed(spread: float, value: Array) -> float:
+    """What rounding explains of a quantity, from the spread of its perturbed evaluations."""
+    return SAFETY * (spread if np.isfinite(spread) else 0.0) + FLOOR * ulp(value.astype(np.float32))
+
+
 _BY_HAND = {Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
 """The stages at which a weight that was moved by hand can first show what was done before it."""
 
@@ -481,6 +500,8 @@ _CONSEQUENCES = {
     "random_stream_differs": {Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.STATE, Stage.LOGS},
     # Metrics may be those of the other call.
     "model_called_twice": {Stage.LOGS},
+    # Evaluation moves statistics and random states, between the steps where nobody looks.
+    "evaluation_in_training_mode": {Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.STATE},
 }
 """By cause the stages at which what nothing explains is its consequence."""
 
@@ -506,7 +527,7 @@ def _coarse(off: Sequence[_Off]) -> str:
 
     for dtype, steps in ((tf.float16, 2.0**-11), (tf.bfloat16, 2.0**-8)):
         kept = [np.asarray(tf.cast(tf.cast(item.seen, dtype), tf.float32)) for item in off]
-        near = all(item.magnitude <= 16 * steps * abs(float(item.wanted)) for item in off)
+        near = all(item.magnitude <= 16 * steps * np.abs(item.wanted).max(initial=0.0) for item in off)
         if near and all(np.array_equal(a, item.seen) for a, item in zip(kept, off, strict=True)):
             return str(dtype.name)
     return ""

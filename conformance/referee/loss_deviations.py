@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from conformance.referee.deviation import Deviation, Variant
@@ -32,13 +33,25 @@ def _nothing(scene: Scene, part: Part) -> Any:
     return tf.zeros((), part.outputs[0].dtype)
 
 
+def _penalties_of(matrices: bool, scene: Scene, part: Part) -> Any:
+    """The penalties of weights that are matrices, or of those that are not."""
+    kept = [item for item in part.penalties if (item[1].shape.rank > 1) == matrices]
+    return regularization(scene, replace(part, penalties=kept))
+
+
 def _penalties_omitted(evaluator: Evaluator) -> Iterator[Variant]:
     penalized, active = bool(evaluator.twin.penalized), evaluator.regularizes_activity
     everything = {"regularization": _nothing, "activity": _nothing, "added": _nothing}
     if penalized or active or evaluator.adds_losses:
         yield Variant(everything, "without anything of model.losses")
+    ranks = {len(evaluator.twin.trainable[name].shape) > 1 for name in evaluator.twin.penalized}
+    for matrices, told in ((True, "biases and other vectors"), (False, "matrices")):
+        if len(ranks) > 1:
+            kept = partial(_penalties_of, matrices)
+            yield Variant({"regularization": kept}, f"without the penalties of {told}")
     if penalized and active:
         yield Variant({"regularization": _nothing}, "without the penalties of the weights")
+        yield Variant({"activity": _nothing}, "without the penalties of activities")
 
 
 def _penalties_afterwards(evaluator: Evaluator) -> Iterator[Variant]:
@@ -79,7 +92,6 @@ def _activity_scaled(evaluator: Evaluator) -> Iterator[Variant]:
         yield times(lambda scene, part: scene.rows / max(part.rows, 1), "mean over a replica's rows, not averaged")
     yield times(lambda scene, part: scene.rows, "not divided by the rows of the batch")
     yield times(lambda scene, part: 1 / scene.rows, "divided by the rows of the batch twice")
-    yield Variant({"activity": _nothing}, "left out")
 
 
 def _labels_broadcast(evaluator: Evaluator) -> Iterator[Variant]:

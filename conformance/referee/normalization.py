@@ -10,7 +10,6 @@ from typing import Any
 
 from conformance.referee.forward_clauses import moved, normalized, normalized_by_row
 
-
 _WHOLE = ("float32", "float64")
 """The precisions in which these layers compute as they are given their inputs; half ones they leave for their sums."""
 

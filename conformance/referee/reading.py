@@ -36,8 +36,10 @@ class Reading:
 
     @cached_property
     def steps(self) -> list[int]:
-        """The steps of which anything was recorded, in order."""
-        return sorted({key[0] for key in self.trace.values if key[0] != FINAL})
+        """The steps of which anything was recorded, in order; not the place that all steps too many share."""
+        training = self.training
+        most = training.steps + training.epochs * (training.steps_per_execution - 1)
+        return sorted({key[0] for key in self.trace.values if key[0] != FINAL and key[0] < most})
 
     @cached_property
     def output_names(self) -> list[str]:
@@ -171,10 +173,17 @@ class Reading:
         return kind.__name__ if getattr(keras.optimizers, kind.__name__, None) is kind else f"{kind.__name__} (own)"
 
     @cached_property
-    def optimizer_config(self) -> dict[str, Any]:
-        """Its `get_config()`."""
+    def given_config(self) -> dict[str, Any]:
+        """Its `get_config()`, as it was given."""
         config: dict[str, Any] = self._optimizer.get_config()
         return config
+
+    @property
+    def optimizer_config(self) -> dict[str, Any]:
+        """Its `get_config()`; without accumulation, where the loop accumulates by hand."""
+        return {**self.given_config, "gradient_accumulation_steps": None} if self.accumulated else self.given_config
+
+    accumulated = False
 
     @cached_property
     def by_hand(self) -> bool:
@@ -183,8 +192,10 @@ class Reading:
 
     @property
     def decay_excluded(self) -> frozenset[str]:
-        """The weights that are excluded from weight decay."""
-        return frozenset()
+        """The weights whose names `exclude_from_weight_decay` was given a part of."""
+        pattern = getattr(self._optimizer, "_exclude_from_weight_decay_pattern", None)
+        names = self.training.names["variables"]
+        return frozenset(name for name in names if pattern is not None and pattern.search(name.rpartition("/")[2]))
 
     @property
     def whole_losses(self) -> bool:

@@ -105,6 +105,18 @@ def _clip_order(evaluator: Evaluator) -> Iterator[Variant]:
     def unclipped(gradients: Gradients, *_: Any) -> Gradients:
         return dict(gradients)
 
+    rule = UPDATE_RULES.get(evaluator.reading.optimizer_class)
+    if rule is not None:
+
+        def of_moves(step: UpdateStep) -> Any:
+            made, rate = rule(step), step.learning_rate
+            moves = {n: (made.variables[n] - step.variables[n]) / like(made.variables[n], rate) for n in step.gradients}
+            left = clipped(moves, config, ALL_RULES)
+            moved = {n: step.variables[n] + left[n] * like(left[n], rate) for n in left}
+            return replace(made, variables={**made.variables, **moved})
+
+        told = "what the update rule makes of them is clipped, a unit of learning rate"
+        yield Variant({rule.__name__: of_moves}, told, kind)
     if evaluator.reading.replicas > 1:
         told = "each replica's gradients clipped, and then summed"
         yield Variant({"summed_over_replicas": first, "clipped": unclipped}, told, kind)
@@ -316,6 +328,13 @@ def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
 
         return reset
 
+    def count(which: Callable[[int], bool]) -> Callable[..., dict[str, Array]]:
+        def reset(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict[str, Array]:
+            return {**slots, "iteration": start["iteration"]} if which(step) else slots
+
+        return reset
+
+    yield Variant({"carried": count(lambda step: step % every == 0)}, "iterations are counted anew in every epoch")
     for which, told in ((lambda step: True, "step"), (lambda step: step % every == 0, "epoch")):
         yield Variant({"carried": at(which, all_of_them=False)}, f"slots start anew with every {told}")
         yield Variant({"carried": at(which, all_of_them=True)}, f"slots and iterations start anew with every {told}")
@@ -323,7 +342,7 @@ def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
 
 GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("loss_scaling_missing", (Stage.LOCAL_GRADIENT,), _unscaled),
-    Deviation("clip_order", (Stage.GRADIENT,), _clip_order, today=True),
+    Deviation("clip_order", (Stage.GRADIENT, Stage.WEIGHTS), _clip_order, today=True),
     Deviation("clip_kind", (Stage.GRADIENT,), _clip_kind),
     Deviation("replica_gradients_not_reduced", (Stage.GRADIENT,), _not_reduced),
     Deviation("replica_gradients_reduced_twice", (Stage.GRADIENT,), _reduced_twice),

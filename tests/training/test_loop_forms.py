@@ -11,6 +11,7 @@ import pytest
 import conformance
 from conformance.arm import parse_arm
 from conformance.build import Parts
+from conformance.compare import compare
 from conformance.data import Arrays
 from conformance.errors import UnsupportedError, UsageError
 from conformance.prepare import PreparedArm, release
@@ -164,6 +165,7 @@ STEPS = {
     "sample weights": (weighted, "graph", {"data": (X, Y, np.abs(Y[:, 0]))}),
     "train_on_batch, eagerly": (on_batches, "eager", {}),
     "compute_loss": (by_compute_loss, "graph", {}),
+    "xla": (plain, "xla", {"data": (X[:8], Y[:8]), "epochs": 1}),
 }
 
 
@@ -346,20 +348,28 @@ def test_the_train_step_of_a_model_is_on_trial_with_fit() -> None:
 # What is recorded.
 
 
-def trace(loop: Any, execution: str = "graph", **changes: Any) -> Trace:
-    """What a loop did, in its arm alone."""
+def traces(
+    *arms: str, loop: Any = None, validation: Any = None, class_weight: Any = None, **changes: Any
+) -> list[Trace]:
+    """What arms did, with nobody to judge it."""
     parts = given(**changes)
-    x, y, *weights = parts["data"]
     training = Training(
-        Parts(parts["model"], parts["optimizer"], lambda: [parts["loss"]], built_first=False),
-        Arrays((x,), (y,), tuple(weights) or None),
+        Parts(parts["model"], parts["optimizer"], lambda: [parts["loss"]], None, lambda: [[]], built_first=False),
+        Arrays(*((array,) for array in parts["data"])),
         parts["batch_size"],
         parts["epochs"],
         trial=loop,
+        class_weight=class_weight,
+        validation=None if validation is None else Arrays(*((array,) for array in validation)),
     )
-    found = PreparedArm(parse_arm(f"trial/single/{execution}"), training).run()
-    assert found.error is None, found.error
+    found = [PreparedArm(parse_arm(arm), training).run() for arm in arms]
+    assert not [one.error for one in found if one.error is not None]
     return found
+
+
+def trace(loop: Any, execution: str = "graph", **changes: Any) -> Trace:
+    """What a loop did, in its arm alone."""
+    return traces(f"trial/single/{execution}", loop=loop, **changes)[0]
 
 
 def begun_anew(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
@@ -429,6 +439,25 @@ def test_the_rate_of_every_update_is_recorded_and_of_nothing_else() -> None:
     for loop, execution in ((plain, "graph"), (plain, "eager"), (in_the_graph, "graph")):
         assert trace(loop, execution, optimizer=decaying).rates == {n: np.float32(1 / (1 + n)) for n in range(6)}
         assert trace(loop, execution, optimizer=every_second).rates == {1: RATE, 3: RATE, 5: RATE}
+
+
+def test_what_an_optimizer_around_another_hands_on_is_recorded() -> None:
+    import keras
+
+    def scaling() -> Any:
+        return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(RATE), initial_scale=8.0)
+
+    def scaled(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+        loss, gradients = gradients_of(model, lambda y, p: optimizer.scale_loss(loss_fn(y, p)), x, y)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss / 8.0
+
+    seen = trace(scaled, optimizer=scaling)
+    assert seen.rates == dict.fromkeys(range(6), RATE)
+    given_to, received = (seen.stage(0, stage) for stage in (Stage.LOCAL_GRADIENT, Stage.GRADIENT))
+    assert given_to.keys() == received.keys()
+    for name, (value,) in received.items():
+        np.testing.assert_array_equal(value, given_to[name][0] / np.float32(8.0))
 
 
 def test_a_loss_that_is_not_all_that_is_trained_on_is_not_recorded_as_the_loss() -> None:
@@ -629,6 +658,15 @@ def test_fit_and_the_loop_agree_on_class_weights(name: str, feed: str) -> None:
     assert verdict.not_compared == ()
 
 
+def test_train_on_batch_is_given_class_weights_too() -> None:
+    arguments = given(model=classifier, **CLASSES["labels"])
+    arms = ("fit/single/graph", "train_on_batch/single/graph")
+    one, other = traces(*arms, class_weight=CLASS_WEIGHT, **arguments)
+    assert compare(one, other).first is None
+    weights = np.array([CLASS_WEIGHT.get(label, 1.0) for label in LABELS[4:8].tolist()], "float32")
+    np.testing.assert_array_equal(other.values[1, Stage.BATCH, "sample_weight"][0], weights)
+
+
 def by_class(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, class_weight: Any) -> Any:
     import tensorflow as tf
 
@@ -651,9 +689,9 @@ def test_a_loop_that_ignores_class_weights_is_found_out(loop: Callable[..., Any]
     assert (verdict.divergence.step, verdict.divergence.stage) == (0, "loss")
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_fit_and_the_loop_agree_on_validation(replicas: int) -> None:
-    """Penalties, dropout and statistics in it, and other weights of the rows than in training."""
+@pytest.mark.parametrize("mode", ["single/graph", "single/eager", "mirrored:2/graph"])
+def test_fit_and_the_loop_agree_on_validation_bit_for_bit(mode: str) -> None:
+    """Penalties, dropout and statistics in it, and weights of the rows."""
     import keras
 
     def rich() -> Any:
@@ -665,11 +703,19 @@ def test_fit_and_the_loop_agree_on_validation(replicas: int) -> None:
         ]
         return keras.Sequential([keras.Input((3,)), *layers])
 
-    held_out = (*HELD_OUT, np.abs(Y[4:, 0])) if replicas == 1 else HELD_OUT
-    verdict = conformance.assert_conforms(
-        **given(model=rich, metrics=("mae",), validation_data=held_out, data=(X[:8], Y[:8]), replicas=(replicas,))
-    )
-    assert not [line for line in verdict.not_compared if "val_" in line]
+    validation = (*HELD_OUT, np.abs(Y[4:, 0])) if "single" in mode else (X[2:], Y[2:])
+    data = (X, Y) if "single" in mode else (X[:8], Y[:8])
+    fit, loop = traces(f"fit/{mode}", f"loop/{mode}", model=rich, data=data, validation=validation)
+    assert compare(fit, loop).first is None
+    assert {name for _, name in fit.epoch_logs} == {name for _, name in loop.epoch_logs} == {"loss", "val_loss"}
+    assert fit.epoch_logs[0, "val_loss"] != fit.epoch_logs[1, "val_loss"]
+    # What is evaluated is no step, and leaves none of the records changed.
+    assert fit.steps == len({step for step, *_ in fit.values}) - 1
+
+
+def test_validation_is_reported_with_its_metrics() -> None:
+    verdict = conformance.assert_conforms(**given(metrics=("mae",), validation_data=HELD_OUT))
+    assert verdict.not_compared == ()
 
 
 def test_the_validation_of_several_outputs_is_named_as_fit_names_it() -> None:

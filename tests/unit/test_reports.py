@@ -31,17 +31,21 @@ from conformance.frozen import FrozenMap
 from conformance.raised import Raised
 from conformance.reports.folder import FORMAT, load_finding, write_finding
 from conformance.reports.markdown import report, summary
+from conformance.reports.referee import clause_of
 from conformance.reports.repro import script
 from conformance.reports.repro_data import data
+from conformance.reports.repro_expected import numbers
 from conformance.reports.source import call, listed, literal, names, statement
 from conformance.reports.terminal import Terminal
 from conformance.reports.text import code, docstring, fence, lines, markdown, plain
 from conformance.reports.verify import verify, verify_text
+from conformance.reports.words import REFEREE
 from conformance.stage import Stage
-from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
+from conformance.verdict import ArmReport, Cause, Divergence, Expected, Observation, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE, MIRRORED = "fit/single/graph", "fit/mirrored:2/graph"
+REFEREE_IS = "differs from the referee, textbook training in float64"
 HOSTILE = (
     "\x1b[31m`|<b>@all #1\x1b]0;title\x07 ]( http://x.y \r\x00\u202e \"\"\" ''' \\ {x} ${y} ``` </details>"
     " [a](b) _c_ *d*"
@@ -129,6 +133,33 @@ def verdict(case: Case | None, arms: tuple[str, str] = (MIRRORED, SINGLE), **giv
     return Verdict(case=case, verdict="diverges", arms=reports, observations=(seen,), not_compared=(text,))
 
 
+def expected(*values: float, shape: tuple[int, ...] | None = None) -> Expected:
+    return Expected(shape=(len(values),) if shape is None else shape, values=tuple(value.hex() for value in values))
+
+
+def alone(
+    case: Case, arm: str = SINGLE, cause: str = "averaged_every_step", rounding: str | None = None, **given: object
+) -> Verdict:
+    """A verdict on an arm that is held against the referee."""
+    fields: dict[str, object] = {
+        "axis": "referee",
+        "step": 0,
+        "stage": Stage.UPDATE,
+        "variable": "model_dense_kernel_average",
+        "magnitude": 0.5,
+        "allowed": 1e-7,
+        "message": f"update[step 0] x: off by 0.5 (allowed 1e-07) [{arm} against the referee]",
+        "expected": expected(0.25, -0.5, 1 / 3),
+    }
+    found = Divergence(arms=(arm, "referee"), **{**fields, **given})  # type: ignore[arg-type]
+    why = Cause(name=cause, explanation="It is taken too often.", advice="Do not.", exact=True)
+    item = Observation(divergence=found, cause=why, signature="referee/update/x", wrong_arm=arm)
+    arms = (ArmReport(arm=arm, status="ran"), ArmReport(arm="loop/single/graph", status="ran"))
+    return Verdict(
+        case=case, verdict="diverges", arms=arms, observations=(item,), rounding=(rounding,) if rounding else ()
+    )
+
+
 def finding(text: str = "said", **given: object) -> Finding:
     return Finding(
         verdict=verdict(dense(), text=text, **given),
@@ -170,13 +201,59 @@ CASES = {
 }
 
 
+ALONE = [
+    *(f"{t}/single/{e}" for t in TRAINERS for e in ("graph", "eager")),
+    *(f"{t}/mirrored:2/graph" for t in TRAINERS),
+    "fit/single/xla",
+]
+QUANTITIES: list[dict[str, object]] = [
+    {"stage": Stage.OUTPUTS, "variable": "OUTPUT"},
+    {"stage": Stage.LOSS, "variable": "loss", "expected": expected(0.5, shape=())},
+    {"stage": Stage.LOCAL_GRADIENT, "variable": "model/dense/kernel"},
+    {"stage": Stage.GRADIENT, "variable": "model/dense/kernel"},
+    {"stage": Stage.UPDATE, "variable": "model_dense_kernel_average"},
+    {"stage": Stage.UPDATE, "variable": "iteration[1]", "expected": expected(1.0, shape=())},
+    {"stage": Stage.WEIGHTS, "variable": "model/dense/kernel", "expected": expected(*[-1 / 3] * 64, shape=(8, 8))},
+    {"stage": Stage.STATE, "variable": "model/bn/moving_mean"},
+    {"stage": Stage.LOGS, "variable": "loss", "expected": expected(0.5, shape=())},
+]
+STEPS = (0, 1, 2, 3, None)
+
+
 def scripts() -> dict[str, str]:
-    return {
+    pairs = {
         f"{name} {' '.join(pair)} {index}": script(verdict(case, pair, **{**shown, **_reports(name, shown)}))
         for name, case in CASES.items()
         for pair in PAIRS
         for index, shown in enumerate(SHOWN)
     }
+    return pairs | {
+        f"{name} {arm} {index} {step}": script(alone(case, arm, step=step, **{**shown, **_output(name, shown)}))
+        for name, case in _cases_of_arms_alone().items()
+        for arm in ALONE
+        for index, shown in enumerate(QUANTITIES)
+        for step in STEPS
+        if not (shown["stage"] is Stage.LOGS and (arm.startswith("train_on_batch") or step is None))
+        and (step is not None or shown["stage"] is Stage.WEIGHTS)
+        and (step or 0) < case.steps
+        # XLA keeps no outputs of batches of several sizes.
+        and not (name == "everything" and arm.endswith("xla") and shown["stage"] is Stage.OUTPUTS)
+    }
+
+
+def _cases_of_arms_alone() -> dict[str, Case]:
+    averaged = Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125, use_ema=True))
+    small = Data(rows=6, batch_size=3, pattern="small_integers", feed="generator")
+    large = Data(rows=21, batch_size=8, sample_weight="normal", feed="dataset")
+    return {
+        "dense": dense(optimizer=averaged, schedule=Schedule(epochs=2)),
+        "small": dense(data=small, metrics=("mean_absolute_error",)),
+        "everything": everything(data=large, schedule=Schedule(epochs=2)),
+    }
+
+
+def _output(name: str, shown: dict[str, object]) -> dict[str, object]:
+    return {"variable": "two" if name == "everything" else "dense"} if shown["variable"] == "OUTPUT" else {}
 
 
 def _reports(name: str, shown: dict[str, object]) -> dict[str, object]:
@@ -194,7 +271,7 @@ def written() -> dict[str, str]:
 
 
 def test_every_script_compiles_and_imports_only_what_everybody_has(written: dict[str, str]) -> None:
-    assert len(written) > 400
+    assert len(written) > 800
     for name, source in written.items():
         tree = compile(source, name, "exec", ast.PyCF_ONLY_AST)
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -297,6 +374,122 @@ def test_a_report_that_a_loop_does_not_make_is_refused() -> None:
 def test_a_verdict_without_divergence_has_no_script() -> None:
     with pytest.raises(UnsupportedError, match="without a divergence"):
         script(Verdict(case=dense(), verdict="conforms"))
+
+
+def test_a_script_of_one_arm_says_what_it_should_have_been_by_definition() -> None:
+    source = script(alone(dense(), ratio=2.0))
+    told = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
+    assert told.startswith("Keras: fit on one device differs from textbook training in float64.")
+    assert "update of step 0, model_dense_kernel_average: within 1e-06 of the numbers below, by definition: The" in told
+    assert "a step that only accumulates gradients leaves it as it is. [https://keras.io/api/optimizers/" in told
+    assert "Actual: off by 0.5, 2 times what is expected." in told
+    assert "Why: It is taken too often." in told
+    assert "MirroredStrategy" not in source
+
+
+def test_what_nothing_is_known_to_define_is_said_to_be_computed() -> None:
+    told = " ".join((ast.get_docstring(ast.parse(script(alone(dense(), cause="unexplained")))) or "").split())
+    assert "of the numbers below, computed from the definition." in told
+    assert "Why:" not in told
+
+
+def test_the_script_of_one_arm_of_a_small_case_is_a_screenful() -> None:
+    source = script(alone(dense()))
+    told = ast.get_docstring(ast.parse(source), clean=False)
+    assert told is not None
+    assert source.count("\n") - told.count("\n") <= 42
+    assert len([line for line in source.split("\n")[told.count("\n") + 1 :] if line.strip()]) <= 36
+
+
+@pytest.mark.parametrize(
+    ("step", "rows", "epochs"), [(0, 3, 1), (1, 6, 1), (2, 8, 1), (3, 8, 2), (5, 8, 2), (None, 8, 3)]
+)
+def test_a_script_of_one_arm_trains_no_further_than_it_has_to(step: int | None, rows: int, epochs: int) -> None:
+    data = Data(rows=8, batch_size=3, pattern="ones")
+    source = script(alone(dense(data=data, schedule=Schedule(epochs=3)), step=step, stage=Stage.WEIGHTS))
+    assert f'x = np.ones(({rows}, 3), "float32")' in source
+    assert (f"epochs={epochs}" in source) == (epochs > 1)
+    # In the middle of an epoch that is not the first, there is no stopping, so the value is kept.
+    assert ("values[3]" in source) == (step == 3)
+
+
+def test_rows_that_are_cut_off_are_drawn_first() -> None:
+    scope: dict[str, object] = {"np": np, "tf": _Nest}
+    case = everything()
+    exec("\n".join(data(case, 8)), scope)  # noqa: S102 - the source is what is tested
+    for name, group in (("x", arrays(case).x), ("y", arrays(case).y), ("w", arrays(case).sample_weight or ())):
+        made = scope[name]
+        assert isinstance(made, tuple)
+        assert [a.tobytes() for a in made] == [b[:8].tobytes() for b in group]
+
+
+class _Nest:
+    """The one function of TensorFlow that data needs, for tuples of tuples."""
+
+    class nest:  # noqa: N801 - as TensorFlow spells it
+        @staticmethod
+        def map_structure(change: object, parts: tuple[tuple[object, ...], ...]) -> tuple[tuple[object, ...], ...]:
+            return tuple(tuple(change(item) for item in part) for part in parts)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("size", [1, 4, 64])
+@pytest.mark.parametrize("allowance", [1e-3, 1e-7, 1e-14, 1e-30])
+def test_expected_numbers_evaluate_to_within_a_hundredth_of_the_allowance(size: int, allowance: float) -> None:
+    values = np.random.default_rng(size).normal(size=size)
+    shape = (size,) if size == 1 else (size // 4, 2, 2)
+    scope: dict[str, object] = {"np": np}
+    exec("\n".join(numbers(expected(*values.tolist(), shape=shape), allowance)), scope)  # noqa: S102 - as above
+    made = scope["expected"]
+    assert isinstance(made, np.ndarray)
+    assert (made.shape, made.dtype) == (shape, np.float64)
+    assert np.abs(made.ravel() - values).max() <= allowance / 100
+
+
+def test_expected_numbers_are_short_where_the_allowance_permits() -> None:
+    assert numbers(expected(1 / 3, 0.5), 1e-4) == ["expected = np.array([0.333333, 0.5])"]
+    assert numbers(expected(2 / 3, shape=()), 1e-7) == ["expected = np.array(0.666666667)"]
+    assert numbers(expected(1 / 3), 0.0) == ["expected = np.array([0.3333333333333333])"]
+
+
+def test_what_is_no_finite_number_is_expected_as_such() -> None:
+    for count in (3, 60):
+        scope: dict[str, object] = {"np": np}
+        exec("\n".join(numbers(expected(*[np.nan, np.inf, -np.inf] * count), 1e-6)), scope)  # noqa: S102 - as above
+        assert np.array_equal(scope["expected"], [np.nan, np.inf, -np.inf] * count, equal_nan=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "within"),
+    [
+        ({"allowed": 1e-9}, "5e-07"),
+        ({"allowed": 1e-4}, "0.001"),
+        ({"magnitude": 4e-3, "allowed": 1e-3}, "0.001"),
+        # What is tiny may not differ by more than what is tiny.
+        ({"magnitude": 1e-8, "allowed": 1e-12, "expected": expected(1e-8)}, "1e-11"),
+        ({"magnitude": float("inf"), "allowed": 0.0, "expected": expected(0.0)}, "1e-06"),
+    ],
+)
+def test_one_arm_is_allowed_little_more_than_the_referee_allows(given: dict[str, object], within: str) -> None:
+    assert f"atol={within}," in script(alone(dense(), **given))
+
+
+@pytest.mark.parametrize(
+    ("case", "arm", "given", "said"),
+    [
+        (dense(), SINGLE, {"expected": None}, "too large, or no number"),
+        (dense(), "trial/single/graph", {}, "a loop of one's own"),
+        (everything(), SINGLE, {"step": 3}, "between the steps of one execution"),
+        (everything(), SINGLE, {"step": 0}, "between the steps of one execution"),
+        (dense(), "train_on_batch/single/graph", {"stage": Stage.LOGS}, "reports a batch at a time"),
+        (dense(), SINGLE, {"stage": Stage.GRADIENT, "step": 1, "magnitude": float("inf")}, "whether step 1 updates"),
+        (dense(rows=11), "fit/single/xla", {"stage": Stage.OUTPUTS, "step": 1}, "XLA keeps nothing"),
+    ],
+)
+def test_a_quantity_that_cannot_be_held_against_numbers_is_refused(
+    case: Case, arm: str, given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        script(alone(case, arm, **given))
 
 
 PATTERNS = ("ones", "ramp", "small_integers", "normal")
@@ -562,6 +755,71 @@ def test_a_report_escapes_what_others_say() -> None:
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [5, 5]
 
 
+def test_the_name_of_the_referee_is_the_one_that_verdicts_bear() -> None:
+    from conformance import attribution
+
+    assert attribution.REFEREE == REFEREE
+
+
+def test_a_report_of_one_arm_says_who_is_wrong_and_by_which_definition() -> None:
+    made = msgspec.structs.replace(finding(), verdict=alone(dense(), rounding="a|b [x against y]"))
+    text = report(made, "import keras\n")
+    for part in (
+        f"# fit on one device: update of `model_dense_kernel_average` {REFEREE_IS}",
+        "Wrong is `fit/single/graph`.",
+        "The referee computes every step anew in float64",
+        "Every trainer that was judged there does the same",
+        "| expected | `0.25 -0.5 0.333333333` |",
+        "`fit/single/graph` gives what training is by definition, within 1e-07.",
+        "By definition (clause 6.9 of `docs/semantics.md`): The moving average of the weights is",
+        "Source: <https://keras.io/api/optimizers/>, use\\_ema",
+        "It is taken too often.",
+        "Advice: Do not.",
+        "These differences are no divergences (`rounding_amplified`)",
+        "- a\\|b \\[x against y\\]",
+    ):
+        assert part in text
+    assert "Rounding" not in report(finding(), "")
+
+
+def test_a_large_expectation_is_left_to_the_script() -> None:
+    made = msgspec.structs.replace(finding(), verdict=alone(dense(), expected=expected(*[0.5] * 9)))
+    assert "| expected | 9 numbers |" in report(made, "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "number"),
+    [
+        ("sparse_gradient_not_summed", "6.26"),
+        ("averaged_every_step", "6.9"),
+        ("constrained_every_step", "6.11"),
+        ("adafactor_always_relative", "7.12"),
+        ("tversky_coefficients_swapped", "3.23"),
+        ("regularization_omitted", "4.6"),
+        ("unexplained", None),
+        ("no_such_cause", None),
+    ],
+)
+def test_a_cause_is_told_with_the_clause_it_replaces(cause: str, number: str | None) -> None:
+    found = clause_of(cause)
+    assert (found.number if found else None) == number
+
+
+def test_a_cause_of_several_losses_is_told_with_the_one_that_is_used() -> None:
+    assert clause_of("logits_of_another_activation") is None
+    found = clause_of("logits_of_another_activation", dense("binary_crossentropy"))
+    assert found is not None
+    assert found.number == "3.13"
+
+
+def test_everything_keras_is_known_to_do_otherwise_has_a_clause() -> None:
+    from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
+    from conformance.referee.disputed_loss_rules import DISPUTES
+
+    several = {dispute.name for dispute in DISPUTES if len(dispute.losses) > 1}
+    assert {name for name in DISPUTE_SENTENCES if clause_of(name) is None} == several
+
+
 ENVIRONMENT = Environment("3.11", "2.21", "3.15.1", "2.4", "0.1", "Linux", "2 x CPU")
 
 
@@ -606,6 +864,57 @@ def test_a_summary_tells_the_run() -> None:
         "- said (2 times)",
     ):
         assert part in text
+
+
+def of_referee(**given: object) -> FindingMade:
+    fields: dict[str, object] = {
+        "signature": "referee/update/averaged_every_step",
+        "message": "update[step 0] x: off by 1 (exact) [fit/single/graph against the referee]",
+        "cause": "averaged_every_step",
+        "explanation": "It is taken too often.",
+        "advice": "Do not.",
+        "wrong_arm": "fit/single/graph",
+        "folder": "out/findings/b",
+        "repro": "out/findings/b/repro.py",
+        "repro_status": REPRODUCED,
+        "layers": 1,
+        "attempts": 4,
+        "seconds": 2.0,
+    }
+    return FindingMade(**{**fields, **given})  # type: ignore[arg-type]
+
+
+def test_a_run_says_what_the_referee_is_where_it_has_found_something() -> None:
+    for text in (summary([of_referee()]), told_on_a_terminal(of_referee())):
+        for part in (
+            f"fit on one device {REFEREE_IS}, as do all arms that agree with it",
+            "clause 6.9 of docs/semantics.md",
+            "It is taken too often.",
+            "dvice: Do not.",
+        ):
+            assert part in text
+    assert "computes every step anew in float64" in summary([of_referee()])
+    alone = told_on_a_terminal(of_referee(signature="trainer/update/x", cause="unexplained"))
+    assert f"{REFEREE_IS}\n" in alone
+
+
+def test_nobody_hears_of_the_referee_where_two_arms_differ() -> None:
+    pair = of_referee(message="x: off by 1 [fit/single/graph against loop/single/graph]")
+    assert "referee," not in summary([pair])
+    assert "anew" not in summary([pair])
+    assert "referee," not in told_on_a_terminal(pair)
+
+
+def test_a_summary_tells_each_cause_once() -> None:
+    again = of_referee(folder="out/findings/c")
+    assert summary([of_referee(), again]).count("It is taken too often.") == 1
+
+
+def told_on_a_terminal(*events: Event) -> str:
+    stream = io.StringIO()
+    for event in events:
+        Terminal(stream, live=False)(event)
+    return stream.getvalue()
 
 
 def test_a_run_that_was_cut_off_has_a_summary_too() -> None:

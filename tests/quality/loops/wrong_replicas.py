@@ -419,7 +419,15 @@ LOOPS = (
         given(parts.normalized, parts.regression),
         (1, 2),
     ),
-    Loop("whole_batch_on_every_replica", "replica_data_not_split", whole_batch_on_every_replica, _TWICE, (2,)),
+    Loop(
+        "whole_batch_on_every_replica",
+        "replica_data_not_split",
+        whole_batch_on_every_replica,
+        _TWICE,
+        (2,),
+        # Every replica's mean is the whole batch's, and nobody divides it.
+        also=("replica_loss_not_scaled",),
+    ),
     Loop("whole_batch_and_the_same_mean", "replica_data_not_split", whole_batch_and_the_same_mean, _TWICE, (2,)),
     Loop("batch_size_for_every_replica", "replica_batch_size", batch_size_for_every_replica, _TWELVE, (2,)),
     Loop(
