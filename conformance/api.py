@@ -91,6 +91,8 @@ def check(
         >>> verdict.conforms
         True
     """
+    import keras
+
     if train_step is not None:
         loop_of(train_step)
     plan = _plan(train_step, replicas, executions)
@@ -132,6 +134,7 @@ def check(
         feed,
         seed=0,
         trial=train_step,
+        precision=str(keras.config.dtype_policy().name),
         class_weight=_class_weights(class_weight, rows),
         validation=_validation(validation_data, rows),
     )

@@ -6,7 +6,8 @@ NumPy, not from Keras's initializers: two arms, two processes and two Keras vers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,27 @@ METRIC_CLASSES = {
 ACCURACY = {"onehot": "CategoricalAccuracy", "label": "SparseCategoricalAccuracy", "binary": "BinaryAccuracy"}
 
 
+@contextlib.contextmanager
+def policy(precision: str) -> Iterator[None]:
+    """Layers that are made inside are of that dtype policy; the one that was set before is put back."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def model(case: Case) -> Any:
-    """The uncompiled `keras.Model` of a case, with the case's initial weights."""
+    """The uncompiled `keras.Model` of a case, in its precision and with its initial weights."""
+    with policy(case.precision):
+        return model_under_policy(case)
+
+
+def model_under_policy(case: Case) -> Any:
+    """The same in the precision of the policy that is set, whatever the case's own: the referee's is another."""
     import keras
 
     spec = case.model
@@ -105,20 +125,27 @@ def losses(case: Case) -> list[Any]:
     import keras
 
     made: list[Any] = []
+    # Losses know nothing of policies; by default they round float64 to float32, and widen half precisions to it.
+    precision = {"dtype": "float64"} if case.precision == "float64" else {}
     for loss in case.losses:
         entry = LOSSES[loss.name]
         if entry.keras_class is None:
             made.append(loss_function(loss.name))
         else:
-            made.append(getattr(keras.losses, entry.keras_class)(**thaw(loss.config)))
+            made.append(getattr(keras.losses, entry.keras_class)(**thaw(loss.config), **precision))
     return made
 
 
 def optimizer(case: Case) -> Any:
-    """The unbuilt `keras.optimizers.Optimizer` of a case."""
+    """The unbuilt `keras.optimizers.Optimizer` of a case.
+
+    Under `mixed_float16` it is inside the `LossScaleOptimizer` that `compile` would put around it: so every trainer has
+    the same one, and `compile` finds it done.
+    """
     import keras
 
-    return getattr(keras.optimizers, case.optimizer.name)(**thaw(case.optimizer.config))
+    made = getattr(keras.optimizers, case.optimizer.name)(**thaw(case.optimizer.config))
+    return keras.optimizers.LossScaleOptimizer(made) if case.precision == "mixed_float16" else made
 
 
 def metrics(case: Case) -> list[list[Any]]:
@@ -142,7 +169,7 @@ class Parts:
     """What a training is made of; every arm makes its own, under its own strategy's scope.
 
     Attributes:
-        model: makes the uncompiled model, with its initial weights.
+        model: makes the uncompiled model, with its initial weights, under the dtype policy that is set.
         optimizer: makes the optimizer.
         losses: makes one loss an output.
         loss_weights: the losses' factors, or None.
@@ -162,7 +189,7 @@ def parts(case: Case) -> Parts:
     """The parts of a case."""
     weights = tuple(loss.weight for loss in case.losses if loss.weight is not None)
     return Parts(
-        lambda: model(case),
+        lambda: model_under_policy(case),
         lambda: optimizer(case),
         lambda: losses(case),
         weights or None,
@@ -171,11 +198,27 @@ def parts(case: Case) -> Parts:
     )
 
 
-def perturbed(value: Array, rng: np.random.Generator) -> Array:
-    """Every float moved by one ulp up or down at random, the smallest difference two correct roundings can make."""
+HALF_DIGITS = {"mixed_bfloat16": 8, "mixed_float16": 11}
+"""The binary digits of a number in the half precisions that mixed policies compute in."""
+
+
+def perturbed(value: Array, rng: np.random.Generator, precision: str = "float32") -> Array:
+    """Every float moved by one ulp up or down at random, the smallest difference two correct roundings can make.
+
+    Args:
+        value: what to move.
+        rng: chooses up or down.
+        precision: a policy; under a mixed one an ulp is one of the half precision that the value is computed with, for
+            any smaller move the next rounding undoes.
+    """
     if value.dtype.kind != "f":
         return value
+    if precision in HALF_DIGITS:
+        unit = value.dtype.type(2.0 ** -HALF_DIGITS[precision])
+        widened: Array = value * (1 + np.where(rng.random(value.shape) < 0.5, -unit, unit)).astype(value.dtype)
+        return widened
     away = np.where(rng.random(value.shape) < 0.5, -np.inf, np.inf).astype(value.dtype)
-    # Zeros stay: their ulp is a denormal, and a zero is as a rule exact (a bias, a slot, padding).
-    moved: Array = np.where(value == 0, value, np.nextafter(value, away))
+    # Zeros stay: their ulp is a denormal, and a zero is as a rule exact (a bias, a slot, padding). So does what has
+    # overflowed: one step down from infinity is a finite number.
+    moved: Array = np.where((value == 0) | ~np.isfinite(value), value, np.nextafter(value, away))
     return moved

@@ -29,6 +29,8 @@ FORMAT = 1
 
 PATTERNS = ("ones", "ramp", "small_integers", "normal")
 FEEDS = ("arrays", "dataset", "generator")
+PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
+"""Keras's dtype policies that a case may name; mixed ones compute in half precision and keep weights in float32."""
 METRICS = ("mean_squared_error", "mean_absolute_error", "accuracy")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -146,6 +148,7 @@ class Case(_Part, frozen=True, kw_only=True):
         metrics: names of `METRICS`, computed on every output.
         schedule: how long it trains.
         seed: seed of initial weights and random layers.
+        precision: Keras's dtype policy the model is made under, a name of `PRECISIONS`.
         format: the version of this format.
 
     Raises:
@@ -159,6 +162,7 @@ class Case(_Part, frozen=True, kw_only=True):
     metrics: tuple[str, ...] = ()
     schedule: Schedule = Schedule()
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    precision: str = "float32"
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -222,6 +226,7 @@ def _check(case: Case) -> None:
         _member(case.data.sample_weight, PATTERNS, "sample-weight pattern", "$.data.sample_weight")
     for index, name in enumerate(case.metrics):
         _member(name, METRICS, "metric", f"$.metrics[{index}]")
+    _member(case.precision, PRECISIONS, "precision", "$.precision")
 
 
 def _member(value: str, known: tuple[str, ...], what: str, path: str) -> None:

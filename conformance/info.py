@@ -11,13 +11,14 @@ import msgspec
 
 from conformance.arm import EXECUTIONS, TRAINERS
 from conformance.case import FEEDS, METRICS, PATTERNS
-from conformance.deviations import DEVIATIONS
+from conformance.causes import CAUSES
 from conformance.environment import environment
 from conformance.errors import UsageError
 from conformance.events import CaseStarted, from_line
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
+from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 
 CAN_DRAW = {
     "layers": tuple(LAYERS),
@@ -43,7 +44,7 @@ def gather(report: str | None = None) -> dict[str, Any]:
         "placements": ["single", "mirrored:N"],
         "executions": list(EXECUTIONS),
         "can draw": {name: list(values) for name, values in CAN_DRAW.items()},
-        "causes": list(dict.fromkeys(item.name for item in DEVIATIONS)),
+        "causes": [*CAUSES, *DISPUTE_SENTENCES],
     }
     if report is not None:
         data["has drawn"] = drawn(Path(report))

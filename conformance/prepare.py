@@ -20,7 +20,7 @@ import numpy as np
 
 from conformance import devices
 from conformance.arm import Arm
-from conformance.build import perturbed, weight_variables
+from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ConformanceError, UnsupportedError
 from conformance.raised import describe
@@ -74,7 +74,12 @@ class PreparedArm:
         keras.config.disable_traceback_filtering()
         try:
             deterministic = self.arm.execution != "xla"
-            with devices.determinism(deterministic), devices.unfolded(), warnings.catch_warnings():
+            with (
+                devices.determinism(deterministic),
+                devices.unfolded(),
+                policy(self.training.precision),
+                warnings.catch_warnings(),
+            ):
                 warnings.simplefilter("ignore")
                 yield
         finally:
@@ -173,10 +178,11 @@ class PreparedArm:
         self.recorder.reset()
         start = list(zip(self.model.variables, self._initial, strict=True))
         start += list(zip(weight_variables(self.model), weights or [], strict=False))
-        if self.optimizer.built:
-            start += list(zip(self.optimizer.variables, self._slot_values, strict=True))
-        for variable, value in start:
-            self._assign(variable, value if moved is None else perturbed(value, moved))
+        slots = list(zip(self.optimizer.variables, self._slot_values, strict=True)) if self.optimizer.built else []
+        # Layers may compute in half precision; optimizers do not.
+        for precision, held in ((self.training.precision, start), ("float32", slots)):
+            for variable, value in held:
+                self._assign(variable, value if moved is None else perturbed(value, moved, precision))
 
     def _assign(self, variable: Any, value: Array) -> None:
         for component in self.recorder.components(variable):

@@ -157,7 +157,9 @@ class Recorder:
             outputs = tf.nest.flatten(self.model(sample[0], training=False))
         self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
         for name, tensor in zip(self.output_names, outputs, strict=True):
-            self._add(Stage.OUTPUTS, name, (rows, *tensor.shape[1:]), tensor.dtype)
+            # Of half precisions a wider copy, which holds the same numbers: NumPy has no bfloat16 of its own.
+            half = tf.as_dtype(tensor.dtype) in (tf.bfloat16, tf.float16)
+            self._add(Stage.OUTPUTS, name, (rows, *tensor.shape[1:]), tf.float32 if half else tensor.dtype)
         self._add(Stage.LOSS, "loss", (), tf.float32)
         for name, variable in self._trainable:
             self._add(Stage.LOCAL_GRADIENT, name, tuple(variable.shape), variable.dtype)

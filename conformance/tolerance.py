@@ -65,9 +65,9 @@ class Allowance:
                         self._widen(self._log_spread, (kind, when, name), abs(value - others[when, name]))
 
     def _moved_rows(self) -> Arrays:
-        rows = self._reference.training.data
+        rows, precision = self._reference.training.data, self._reference.training.precision
         # Targets and sample weights stay: labels are exact, and a moved one-hot row is no longer a label.
-        return Arrays(tuple(perturbed(array, self._rng) for array in rows.x), rows.y, rows.sample_weight)
+        return Arrays(tuple(perturbed(array, self._rng, precision) for array in rows.x), rows.y, rows.sample_weight)
 
     @staticmethod
     def _widen(spread: dict[Any, float], key: Any, seen: float) -> None:

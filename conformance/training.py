@@ -30,6 +30,7 @@ class Training:
             global generators. It makes TensorFlow forget its kernels (150 ms in the next step, measured), and a case
             seeds its layers.
         trial: the user's loop, or None.
+        precision: the dtype policy its models are made under.
         class_weight: the weight of each class, or None; only without sample weights, and with one output.
         validation: rows that are evaluated after every epoch, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
@@ -46,6 +47,7 @@ class Training:
     seed: int = 0
     global_seed: bool = True
     trial: Callable[..., Any] | None = None
+    precision: str = "float32"
     class_weight: Mapping[int, float] | None = None
     validation: Arrays | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
@@ -74,6 +76,7 @@ def training(case: Case, trial: Callable[..., Any] | None = None) -> Training:
         case.seed,
         trial is not None,
         trial,
+        case.precision,
     )
 
 

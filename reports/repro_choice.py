@@ -16,14 +16,16 @@ def plan(verdict: Verdict) -> Plan:
     """The plan for a verdict's first divergence.
 
     Raises:
-        UnsupportedError: when there is nothing to reproduce, parts of the user's own that no script can spell, or a
-            quantity that cannot be held against numbers.
+        UnsupportedError: when there is nothing to reproduce, parts of the user's own that no script can spell, a
+            precision other than float32, or a quantity that cannot be held against numbers.
     """
     if verdict.case is None or verdict.divergence is None:
         missing = "divergence" if verdict.case else "case"
         raise UnsupportedError(
             f"a verdict without a {missing} has no repro script; only drawn or loaded cases have one"
         )
+    if verdict.case.precision != "float32":
+        raise UnsupportedError(f"precision={verdict.case.precision}: repro scripts are written for float32 alone")
     found = verdict.divergence
     alone = against_referee(found)
     seen, wanted = parse_arm(found.arms[0]), None if alone else parse_arm(found.arms[1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from conformance.case import FEEDS, METRICS, Case, Loss
+from conformance.case import FEEDS, METRICS, PRECISIONS, Case, Loss
 from conformance.losses import LOSSES
 from conformance.optimizers import OPTIMIZERS
 from conformance.strategies import arguments
@@ -32,6 +32,7 @@ class _Scope:
     optimizers: tuple[str, ...]
     feeds: tuple[str, ...]
     kinds: tuple[str, ...]
+    precisions: tuple[str, ...]
 
 
 def cases(
@@ -43,6 +44,7 @@ def cases(
     optimizers: Iterable[str] | None = None,
     feeds: Iterable[str] | None = None,
     kinds: Iterable[str] | None = None,
+    precisions: Iterable[str] = ("float32",),
 ) -> st.SearchStrategy[Case]:
     """A case: a tiny model with its losses, optimizer, metrics, data, schedule and seed.
 
@@ -58,6 +60,7 @@ def cases(
         optimizers: the optimizers to draw from, names of `conformance.optimizers.OPTIMIZERS`; None for all.
         feeds: of `arrays`, `dataset` and `generator`; None for all.
         kinds: of `sequential` and `functional`; None for both.
+        precisions: of `float32`, `float64`, `mixed_bfloat16` and `mixed_float16`, all alike often.
 
     Raises:
         UsageError: when an argument is out of range, a name is not known, or nothing can be drawn.
@@ -77,6 +80,7 @@ def cases(
         optimizers=arguments.names(optimizers, OPTIMIZERS, "optimizers"),
         feeds=arguments.names(feeds, FEEDS, "feeds"),
         kinds=check_kinds(kinds, allowed),
+        precisions=arguments.names(precisions, PRECISIONS, "precisions"),
     )
     return _case(scope)
 
@@ -97,7 +101,13 @@ def _case(draw: st.DrawFn, scope: _Scope) -> Case:
         metrics=_draw_metrics(draw, losses),
         schedule=schedule,
         seed=draw(st.integers(0, 9)),
+        precision=_draw_precision(draw, scope.precisions),
     )
+
+
+def _draw_precision(draw: st.DrawFn, precisions: tuple[str, ...]) -> str:
+    # Where there is no choice nothing is drawn, so that a seed keeps its cases.
+    return precisions[0] if len(precisions) == 1 else draw(st.sampled_from(precisions))
 
 
 def _draw_metrics(draw: st.DrawFn, losses: tuple[Loss, ...]) -> tuple[str, ...]:

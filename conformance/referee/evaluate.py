@@ -123,10 +123,25 @@ class Evaluator:
             return value
         return perturbed(value, self._rng)
 
+    def _computed(self, value: Array) -> Array:
+        """A recorded array as a forward pass begins with it: moved by a unit of what layers compute in."""
+        moved = value if self._rng is None else perturbed(value, self._rng, self.twin.precision)
+        return moved.astype(self.dtype) if moved.dtype.kind == "f" else moved
+
     def _wide(self, value: Array) -> Array:
         """A recorded array in this evaluation's precision."""
         moved = self._moved(value)
         return moved.astype(self.dtype) if moved.dtype.kind == "f" else moved
+
+    def _stepped(self, value: Array) -> Array:
+        """A recorded array as an optimizer's step begins with it.
+
+        Rounded steps are in float32 under any policy: Keras rounds an optimizer's hyperparameters to it, in float64 too
+        (measured: Adam's 1 - beta_2 is off by a part in 80,000).
+        """
+        moved = self._moved(value)
+        wanted = np.float64 if self._rng is None and self.dtype is np.float64 else np.float32
+        return moved.astype(wanted) if moved.dtype.kind == "f" else moved
 
     @property
     def dtype(self) -> Any:
@@ -149,10 +164,13 @@ class Evaluator:
         rows = self.reading.rows(step)
         for replica in range(self.reading.replicas):
             before = self.reading.variables(step, mode, replica)
-            self.twin.load({name: self._wide(value) for name, value in before.items()})
+            states = self.reading.states(step, replica)
+            # Statistics stay in float32 whatever the layers compute in.
+            moved = {name: self._wide(v) if name in states else self._computed(v) for name, v in before.items()}
+            self.twin.load(moved)
             inputs = self.reading.inputs(step, None if mode.together else replica)
             one = self.twin.forward(
-                [self._moved(part) for part in inputs],
+                [self._computed(part) for part in inputs],
                 training=mode.training,
                 times=mode.times,
                 xla=self.reading.trace.arm.execution == "xla",
@@ -199,10 +217,11 @@ class Evaluator:
         classes: Array | None,
         step: int | None = None,
     ) -> Part:
-        """One replica's part, in the precision of losses: of half precisions, float32."""
+        """One replica's part, in the precision of losses: of half precisions, float32; not so activity penalties."""
         import tensorflow as tf
 
-        dtype = "float64" if self.twin.compute == "float64" else "float32"
+        whole = self.twin.compute == "float64"
+        dtype = "float64" if whole else "float32"
         penalized = self.twin.penalized
         return Part(
             [tf.constant(y) for y in targets],
@@ -210,7 +229,7 @@ class Evaluator:
             [None if w is None else tf.cast(w, dtype) for w in weights],
             None if classes is None else tf.cast(classes, dtype),
             one.masks,
-            [(item.regularizer, tf.cast(item.output, dtype)) for item in one.activities],
+            [(i.regularizer, tf.cast(i.output, dtype) if whole else i.output) for i in one.activities],
             tf.cast(one.added, dtype),
             [(r, tf.cast(self.twin.trainable[name].value, dtype)) for name, r in penalized.items()],
             [tf.cast(variable.value, dtype) for variable in self.twin.trainable.values()],
@@ -254,7 +273,9 @@ class Evaluator:
     def _load_for(self, step: int, rules: Rules) -> None:
         """The weights a step's penalties are of; a forward pass that was remembered left others in the twin."""
         mode = rules["called"](Mode())
-        self.twin.load({name: self._wide(v) for name, v in self.reading.variables(step, mode, 0).items()})
+        if self.twin.holds != (self, step, mode, 0):
+            self.twin.load({name: self._wide(v) for name, v in self.reading.variables(step, mode, 0).items()})
+            self.twin.holds = (self, step, mode, 0)
 
     def local_gradients(self, step: int, rules: Rules = ALL_RULES) -> Values:
         """Every replica's gradient of its share."""
@@ -295,13 +316,13 @@ class Evaluator:
         return StepState(
             class_name=reading.optimizer_class,
             config=reading.optimizer_config,
-            gradients={name: self._wide(value) for name, value in gradients.items()},
+            gradients={name: self._stepped(value) for name, value in gradients.items()},
             variables={
-                name: self._wide(value)
+                name: self._stepped(value)
                 for name, value in reading.weights(step, replica).items()
                 if name in self.twin.trainable
             },
-            slots={name: self._wide(value) for name, value in slots.items()},
+            slots={name: self._stepped(value) for name, value in slots.items()},
             constraints={
                 name: Constraint(type(item).__name__, item.get_config()) for name, item in self.twin.constraints.items()
             },
@@ -325,7 +346,7 @@ class Evaluator:
         return {
             name: scaled_to(
                 Slices(np.concatenate([p.values for p in found]), np.concatenate([p.rows for p in found])),
-                self._wide(received[name][0]),
+                self._stepped(received[name][0]),
             )
             for name, found in parts.items()
             if name in received
@@ -348,16 +369,17 @@ class Evaluator:
         given = self.local_gradients(step, rules) if computed else self.reading.local_gradients(step)
         found: dict[str, list[Array]] = {}
         for replica in range(self.reading.replicas):
-            outcome = optimizer_step(self._state(step, self._reduced(given, replica, rules), replica, rules), rules)
+            state = self._state(step, self._reduced(given, replica, rules), replica, rules)
+            outcome = optimizer_step(state, rules)
             if outcome.received is None:
                 return None
-            for name, value in outcome.received.items():
+            for name, value in rules["handed_over"](outcome.received, state.variables).items():
                 found.setdefault(name, []).append(value)
         return _tuples(found)
 
     def _reduced(self, given: Values, replica: int, rules: Rules) -> dict[str, Array]:
         count = self.reading.replicas
-        parts = [{name: self._wide(values[i]) for name, values in given.items()} for i in range(count)]
+        parts = [{name: self._stepped(values[i]) for name, values in given.items()} for i in range(count)]
         reduced: dict[str, Array] = rules["summed_over_replicas"](parts, replica)
         return reduced
 
@@ -376,7 +398,7 @@ class Evaluator:
         local = self.local_gradients(step, rules) if self.reading.by_hand else self.reading.local_gradients(step)
         for replica in range(self.reading.replicas):
             if received:
-                taken = {name: self._wide(values[replica]) for name, values in received.items()}
+                taken = {name: self._stepped(values[replica]) for name, values in received.items()}
                 outcome = optimizer_step(self._state(step, taken, replica, rules), rules, received=taken)
             else:
                 state = self._state(step, self._reduced(local, replica, rules), replica, rules)
@@ -384,7 +406,7 @@ class Evaluator:
             for name, value in outcome.slots.items():
                 slots.setdefault(name, []).append(np.asarray(value))
             untrained = {
-                name: self._wide(value)
+                name: self._stepped(value)
                 for name, value in self.reading.weights(step, replica).items()
                 if name not in self.twin.trainable
             }
@@ -400,8 +422,8 @@ class Evaluator:
         for replica in range(self.reading.replicas):
             state = self._state(last, {}, replica, rules)
             after = dict(zip(state.slots, trace.stage(last, Stage.UPDATE).values(), strict=False))
-            variables = {name: self._wide(left[name][replica]) for name in state.variables}
-            slots = {name: self._wide(values[replica]) for name, values in after.items()}
+            variables = {name: self._stepped(left[name][replica]) for name in state.variables}
+            slots = {name: self._stepped(values[replica]) for name, values in after.items()}
             for name, value in final_variables(replace(state, variables=variables, slots=slots), rules).items():
                 found.setdefault(name, []).append(np.asarray(value))
         return _tuples(found)

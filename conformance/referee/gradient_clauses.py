@@ -83,5 +83,16 @@ def carried(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict
     return slots
 
 
-GRADIENT_RULES: Rules = {"summed_over_replicas": summed_over_replicas, "carried": carried, "loss_scale": loss_scale}
+@clause("5.5", source="https://keras.io/api/optimizers/, weight_decay; Loshchilov & Hutter 2017, algorithm 2")
+def handed_over(gradients: Gradients, variables: Gradients) -> Gradients:
+    """The update rule is handed the gradient as clipping left it, and nothing of the weights in it."""
+    return gradients
+
+
+GRADIENT_RULES: Rules = {
+    "handed_over": handed_over,
+    "summed_over_replicas": summed_over_replicas,
+    "carried": carried,
+    "loss_scale": loss_scale,
+}
 """The clauses of this chapter that a deviation may replace, by name."""

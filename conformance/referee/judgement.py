@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.build import HALF_DIGITS
 from conformance.data import Array
 from conformance.errors import UnsupportedError
 from conformance.referee.accumulation_judgement import accumulates_by_hand, judge_accumulation
@@ -36,10 +37,19 @@ from conformance.trace import FINAL, Trace
 from conformance.training import Training
 
 SAFETY = 16.0
+HALF_SAFETY = 4.0
+"""What is computed in half precision is evaluated with the arm's own roundings (measured: the arm's very bits in graph
+and eager), and sums inside of an operation are float32: little is left that the evaluations do not show."""
 FLOOR = 8.0
 RUNS, MORE = 3, 13
 """Perturbed evaluations in the arm's precision, whose distance from the referee says what honest rounding is, and those
 added before a departure that is near its allowance is believed."""
+SAMPLED = 5
+"""At first, every so many steps' allowance is measured."""
+MANY_STEPS = 40
+"""From so many forward passes on it pays to trace the model."""
+SLIGHT, NOTHING = 1e-4, 1e-6
+"""Parts of the largest quantity of a stage: what is slight beside it, and what is nothing but what rounding leaves."""
 CLEAR = 100.0
 """A departure so many times what is allowed is no matter of how well the allowance was measured."""
 
@@ -67,9 +77,16 @@ class _Off:
     magnitude: float
     allowed: float
 
+    scale: float = 0.0
+
     @property
     def excess(self) -> float:
         return self.magnitude / self.allowed if self.allowed else np.inf
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is no matter of how well the allowance was measured."""
+        return self.excess >= CLEAR and self.magnitude >= SLIGHT * self.scale
 
 
 Wanted = Callable[[Evaluator, int, Rules], Values | None]
@@ -109,7 +126,7 @@ class Referee:
 
     def __init__(self, training: Training, *, thorough: bool = False) -> None:
         self.training, self.thorough = training, thorough
-        draws = _precision(training)
+        draws = training.precision
         try:
             self._twins = [Twin(training, "float64", draws), Twin(training, draws, draws)]
         except Exception as error:  # whatever a user's model raises in another precision
@@ -128,18 +145,17 @@ class Referee:
             found = first.local_gradients(first.reading.steps[0])
             self._connected = frozenset(found)
         reading = Reading(self.training, trace, self._connected)
-        rngs = [np.random.default_rng(seed) for seed in range(RUNS + MORE)]
+        if len(reading.steps) * reading.replicas >= MANY_STEPS:
+            for twin in self._twins:
+                twin.compile()
+        # In half precision the arm's own roundings are the better part of what it lies off, so the first of these
+        # starts where the arm did.
+        half = self.training.precision in HALF_DIGITS
+        rngs = [np.random.default_rng(seed) if seed or not half else None for seed in range(RUNS + MORE)]
         return (
             Evaluator(reading, self._twins[0], self._losses),
             [Evaluator(reading, self._twins[1], self._losses, rng) for rng in rngs],
         )
-
-
-def _precision(training: Training) -> str:
-    """The precision the arms compute in."""
-    import keras
-
-    return str(keras.config.dtype_policy().name)
 
 
 def _losses(training: Training) -> list[LossOf]:
@@ -167,6 +183,7 @@ class _Case:
         self.rules: dict[str, Any] = {**ALL_RULES, **_synchronized(self.exact)}
         self.judgement = Judgement(trace.arm)
         self._unexplained: set[Stage] = set()
+        self._relative: dict[tuple[str, int], float] = {}
 
     def judge(self) -> Judgement:
         stages = STAGES
@@ -351,12 +368,23 @@ class _Case:
         self, stage: Stage, wanted: Wanted, steps: Sequence[int], rules: Rules, *, count: bool = False
     ) -> list[_Off]:
         """What is beyond its allowance, in order."""
-        # One rounded evaluation allows less than several: what it lets pass, they would too.
-        quick = self._measured(stage, wanted, steps, rules, self.rounded[: self._first], count=count)
-        off = quick and self._measured(stage, wanted, steps, rules, self.rounded)
-        if off and max(item.excess for item in off) < CLEAR:
+        # One rounded evaluation allows less than several: what it lets pass, they would too. And what one step allows
+        # says nearly what the next ones do.
+        quick = self._measured(
+            stage,
+            wanted,
+            steps,
+            rules,
+            self.rounded[: self._first],
+            count=count,
+            every=1 if self._first > 1 else SAMPLED,
+        )
+        suspected = sorted({item.step for item in quick})
+        off = quick and self._measured(stage, wanted, suspected, rules, self.rounded)
+        if off and not any(item.clear for item in off):
             # Near the allowance a departure is believed only after that was measured thoroughly.
-            return self._measured(stage, wanted, steps, rules, [*self.rounded, *self._more])
+            suspected = sorted({item.step for item in off})
+            return self._measured(stage, wanted, suspected, rules, [*self.rounded, *self._more])
         return off
 
     def _measured(
@@ -368,11 +396,14 @@ class _Case:
         evaluators: Sequence[Evaluator],
         *,
         count: bool = False,
+        every: int = 1,
     ) -> list[_Off]:
+        """What is beyond its allowance, which is measured at every so many steps and carried over to the others."""
         found: list[_Off] = []
-        for step in steps:
+        self._relative.clear()
+        for index, step in enumerate(steps):
             exact = wanted(self.exact, step, rules)
-            rounded = [wanted(evaluator, step, rules) for evaluator in evaluators]
+            rounded = [wanted(evaluator, step, rules) for evaluator in evaluators] if index % every == 0 else []
             recorded = self._recorded(step, stage)
             if exact is None:
                 if recorded and stage is Stage.GRADIENT:
@@ -398,6 +429,11 @@ class _Case:
     def _compared(
         self, step: int, stage: Stage, recorded: Values, exact: Values, rounded: list[Values], *, count: bool
     ) -> Iterator[_Off]:
+        known = [part for name in recorded if name in exact for part in exact[name] if part.dtype.kind == "f"]
+        # Gradients are comparable with one another; a moving mean and a weight are not.
+        alike = stage in (Stage.LOCAL_GRADIENT, Stage.GRADIENT)
+        largest = [np.nanmax(np.abs(part), initial=0.0) for part in known] if alike else []
+        scale = float(max(largest, default=0.0))
         for name, seen in recorded.items():
             if name not in exact:
                 line = f"{stage.value} {name}: no clause gives it"
@@ -405,17 +441,34 @@ class _Case:
                     self.judgement.skipped.append(line)
                 continue
             for replica, (value, due) in enumerate(zip(seen, exact[name], strict=True)):
-                spread = max((distance(other[name][replica], due) for other in rounded), default=0.0)
-                allowed = _allowed(spread, due)
+                found, others = _within_range(value, due, [other[name][replica] for other in rounded])
+                allowed = _allowed(self._spread(name, replica, due, others), due, self._safety(stage))
+                if np.abs(due).max(initial=0.0) <= NOTHING * scale:
+                    # A sum that cancels is as exact as its parts, which nobody has seen.
+                    allowed = max(allowed, FLOOR * float(np.spacing(np.float32(scale))))
                 if due.dtype.kind != "f":
                     allowed = 0.0
-                apart = distance(value, due)
+                apart = distance(found, due)
                 if count:
                     self.judgement.compared += 1
                 if apart > allowed:
-                    yield _Off(step, name, value, due, apart, allowed)
+                    yield _Off(step, name, found, due, apart, allowed, scale)
                 elif count and allowed:
                     self.judgement.ratios.setdefault(stage, []).append(Ratio(apart / allowed, step, name))
+
+    def _spread(self, name: str, replica: int, due: Array, others: Sequence[Array]) -> float:
+        """How far rounded evaluations lie from the exact one: as measured, or as at the step where that was done."""
+        scale = float(np.abs(due.astype(np.float64)).max(initial=0.0))
+        if not others:
+            return self._relative.get((name, replica), 0.0) * scale
+        spread = max(distance(other, due) for other in others)
+        known = self._relative.get((name, replica), 0.0)
+        self._relative[name, replica] = max(known, spread / scale if scale and np.isfinite(spread) else 0.0)
+        return spread
+
+    def _safety(self, stage: Stage) -> float:
+        half = self.reading.training.precision in HALF_DIGITS
+        return HALF_SAFETY if half and stage in (Stage.OUTPUTS, Stage.LOCAL_GRADIENT) else SAFETY
 
     # Explaining.
 
@@ -458,7 +511,7 @@ class _Case:
         if stage is Stage.WEIGHTS and all(item.name not in self.exact.twin.trainable for item in off):
             told = f"{off[0].name} is not trainable and changes at step {off[0].step}"
             return (Named("frozen_weights_updated", True, (told,)),)
-        coarse = _coarse(off) if stage in (Stage.LOSS, Stage.LOCAL_GRADIENT) else ""
+        coarse = "" if stage is Stage.OUTPUTS else _coarse(off)
         if coarse:
             what = stage.value.replace("_", " ")
             return (Named("numeric_precision", True, (f"every {what} that is off is a number of {coarse}",)),)
@@ -487,9 +540,25 @@ class _Case:
         return name
 
 
-def _allowed(spread: float, value: Array) -> float:
+def _allowed(spread: float, value: Array, safety: float = SAFETY) -> float:
     """What rounding explains of a quantity, from the spread of its perturbed evaluations."""
-    return SAFETY * (spread if np.isfinite(spread) else 0.0) + FLOOR * ulp(value.astype(np.float32))
+    return safety * (spread if np.isfinite(spread) else 0.0) + FLOOR * ulp(value.astype(np.float32))
+
+
+def _within_range(seen: Array, due: Array, rounded: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """A recorded array and rounded evaluations of it, without what overflows in the arm's precision.
+
+    Half precisions end at 65504, which a scaled loss reaches as a matter of course. An element that is finite, but not
+    in an evaluation in the arm's precision, may be as little so in the arm.
+    """
+    if due.dtype.kind != "f" or seen.shape != due.shape:
+        return seen, list(rounded)
+    lost = [~np.isfinite(other) & np.isfinite(due) for other in rounded]
+    if not any(part.any() for part in lost):
+        return seen, list(rounded)
+    overflown = np.logical_or.reduce(lost) & ~np.isfinite(seen)
+    kept = [np.where(part, due, other) for part, other in zip(lost, rounded, strict=True)]
+    return np.where(overflown, due, seen), kept
 
 
 _BY_HAND = {Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS}

@@ -165,7 +165,8 @@ def added(scene: Scene, part: Part) -> Any:
 def _total(terms: Tensors, part: Part) -> Any:
     import tensorflow as tf
 
-    return tf.add_n(terms) if terms else tf.zeros((), part.outputs[0].dtype)
+    dtype = part.outputs[0].dtype
+    return tf.add_n([tf.cast(term, dtype) for term in terms]) if terms else tf.zeros((), dtype)
 
 
 def penalty(regularizer: Any, value: Any) -> Any:

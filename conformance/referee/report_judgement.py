@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.build import HALF_DIGITS, perturbed
 from conformance.data import Array
 from conformance.referee.departure import Departure, Named
 from conformance.referee.evaluate import ALL_RULES, Evaluator
@@ -20,6 +21,7 @@ from conformance.referee.metric_rules import METRIC_RULES, identify_metric
 from conformance.referee.report_clauses import Losses, batches_counted, global_losses, reported_loss, validation_mode
 from conformance.referee.scene import Part, Rules, Scene
 from conformance.stage import Stage
+from conformance.tolerance import SAFETY
 
 RELATIVE = 2e-5
 """What adding up some dozens of float32 numbers in another order can do to their mean, as a part of the largest."""
@@ -129,7 +131,8 @@ class Reports:
             found[f"{name}_loss"] = partial(_reported_after, own)
         for name, output, metric in self.metrics:
             found[name] = partial(self._metric_after, metric, output)
-        if self.training.validation is not None:
+        # On replicas each evaluates with statistics of its own.
+        if self.training.validation is not None and not (self.reading.replicas > 1 and self.evaluator.twin.coupled):
             found["val_loss"] = lambda report: self.validation_loss(report.epoch or 0, validation_mode())
         return found
 
@@ -158,9 +161,22 @@ class Reports:
         return float(np.mean([self.metric(metric, output, steps, (replica,)) for replica in replicas]))
 
     def metric(
-        self, metric: tuple[str, Mapping[str, Any]], output: int, steps: Any, replicas: Sequence[int] | None = None
+        self,
+        metric: tuple[str, Mapping[str, Any]],
+        output: int,
+        steps: Any,
+        replicas: Sequence[int] | None = None,
+        rng: np.random.Generator | None = None,
     ) -> float:
-        """A metric over the rows of some steps, on all replicas or on some; of no rows it is 0."""
+        """A metric over the rows of some steps, on all replicas or on some; of no rows it is 0.
+
+        Args:
+            metric: its rule and options.
+            output: the output it is of.
+            steps: the steps.
+            replicas: the replicas; None for all.
+            rng: moves targets and outputs by a unit of the training's precision; None does not.
+        """
         rule, options = metric
         targets, outputs = [], []
         for step in steps:
@@ -172,6 +188,9 @@ class Reports:
         kept = [i for i, part in enumerate(outputs) if len(part)]
         if not kept:
             return 0.0
+        if rng is not None:
+            precision = self.training.precision
+            targets, outputs = ([perturbed(part, rng, precision) for part in parts] for parts in (targets, outputs))
         value: float = METRIC_RULES[rule].value([targets[i] for i in kept], [outputs[i] for i in kept], None, **options)
         return value
 
@@ -193,9 +212,22 @@ class Reports:
         for report in self.judged():
             if report.name == name:
                 due = wanted(report)
-                if not _close(report.seen, due, self.scale(name)):
+                if not _close(report.seen, due, self.allowed(report, due)):
                     found.append(Off(report, due))
         return found
+
+    def allowed(self, report: Report, due: float) -> float:
+        """What rounding explains of a report: Keras computes a metric of outputs in half precision in just that."""
+        allowed = RELATIVE * max(abs(due), self.scale(report.name), 1e-7)
+        found = next((item for item in self.metrics if item[0] == report.name), None)
+        if found is None or self.training.precision not in HALF_DIGITS:
+            return allowed
+        _, output, metric = found
+        steps = batches_counted(self.steps_per_epoch, report.step)
+        exact, *moved = (
+            self.metric(metric, output, steps, rng=rng) for rng in (None, *map(np.random.default_rng, range(3)))
+        )
+        return allowed + SAFETY * max(abs(other - exact) for other in moved)
 
     def scale(self, name: str) -> float:
         """The size of what is added up in a report."""
@@ -208,10 +240,10 @@ def _reported_after(losses: Losses, report: Report) -> float:
     return reported_loss(losses, report.step)
 
 
-def _close(seen: float, due: float, scale: float) -> bool:
+def _close(seen: float, due: float, allowed: float) -> bool:
     if np.isnan(seen) or np.isnan(due):
         return bool(np.isnan(seen) and np.isnan(due))
-    return seen == due or abs(seen - due) <= RELATIVE * max(abs(due), scale, 1e-7)
+    return seen == due or abs(seen - due) <= allowed
 
 
 Replayed = tuple[str, str, Callable[[Report], float]]
@@ -240,7 +272,7 @@ def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[
                 break
         first = off[0]
         seen, due = np.array(first.report.seen), np.array(first.wanted)
-        allowed = RELATIVE * max(abs(float(due)), reports.scale(name))
+        allowed = reports.allowed(first.report, first.wanted)
         step = reports.reading.steps[first.report.step]
         found.append(Departure(Stage.LOGS, step, name, seen, due, float(abs(seen - due)), allowed, causes))
     return found, compared

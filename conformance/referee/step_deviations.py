@@ -12,6 +12,7 @@ import numpy as np
 from conformance.data import Array
 from conformance.referee.apply_rules import CLIPPING_RULES, accumulated, clipped, decayed, like
 from conformance.referee.base_rules import UpdateStep
+from conformance.referee.constraint_rules import Constraint, constrained
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.evaluate import ALL_RULES, Evaluator
 from conformance.referee.gradient_clauses import Gradients, summed_over_replicas
@@ -40,12 +41,19 @@ def _after_update(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant(_mode(start="after", training=False), "the loss is that of inference mode after the step")
 
 
+def _kept_alone(name: str, before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
+    return {path: before[path] if path.endswith(name) else after[path] for path in after}
+
+
 def _statistics_kept(evaluator: Evaluator) -> Iterator[Variant]:
     def kept(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
         return {name: after[name] if "seed_generator" in name else before[name] for name in after}
 
     if evaluator.twin.coupled:
         yield Variant({"states_left": kept}, "the moving statistics stay what they were")
+        for statistic in ("moving_mean", "moving_variance"):
+            alone = partial(_kept_alone, statistic)
+            yield Variant({"states_left": alone}, f"the {statistic.replace('_', ' ')} stays what it was")
         every = evaluator.reading.training.steps_per_epoch
         yield Variant(_mode(anew_every=every), "the moving statistics start anew with every epoch")
 
@@ -297,9 +305,28 @@ def _decay(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant({"decayed": scaled}, f"the decay is {factor:g} times what it should be")
 
 
+def _decay_in_gradient(evaluator: Evaluator) -> Iterator[Variant]:
+    decay = evaluator.reading.optimizer_config.get("weight_decay")
+    if not decay:
+        return
+    for factor, told in ((1.0, "decay times the weight"), (2.0, "twice the decay times the weight")):
+
+        def with_decay(gradients: Gradients, variables: Gradients, factor: float = factor) -> Gradients:
+            return {n: g + variables[n] * like(g, decay * factor) for n, g in gradients.items()}
+
+        yield Variant({"handed_over": with_decay}, f"{told} is added to the gradient")
+
+
 def _constraints(evaluator: Evaluator) -> Iterator[Variant]:
     if evaluator.twin.constraints:
-        yield Variant({"constrained": lambda variables, *_: dict(variables)}, "weights are not projected")
+        left = {"constrained": lambda variables, *_: dict(variables)}
+        yield Variant(left, "weights are not projected")
+        given = {n: Constraint(type(c).__name__, c.get_config()) for n, c in evaluator.twin.constraints.items()}
+
+        def before(variables: Gradients, config: Any, rate: float, excluded: Collection[str] = ()) -> Gradients:
+            return decayed(constrained(variables, given, True, ALL_RULES), config, rate, excluded)
+
+        yield Variant({**left, "decayed": before}, "weights are projected before their update, not after it")
 
 
 def _averages(evaluator: Evaluator) -> Iterator[Variant]:
@@ -308,12 +335,6 @@ def _averages(evaluator: Evaluator) -> Iterator[Variant]:
         return
     yield Variant({"overwritten": lambda variables, *_: dict(variables)}, "the averages are not written", "use_ema")
     yield Variant({"averaged": lambda averages, *_: dict(averages)}, "the averages are not taken", "use_ema")
-    momentum = like(np.zeros(()), config["ema_momentum"])
-
-    def from_zero(averages: Gradients, variables: Gradients, *_: Any) -> Gradients:
-        return {n: a * like(a, momentum) + variables[n] * like(a, 1 - momentum) for n, a in averages.items()}
-
-    yield Variant({"averaged": from_zero}, "the first average starts from zero", "use_ema")
 
 
 def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
@@ -330,10 +351,17 @@ def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
 
     def count(which: Callable[[int], bool]) -> Callable[..., dict[str, Array]]:
         def reset(slots: dict[str, Array], start: dict[str, Array], step: int) -> dict[str, Array]:
-            return {**slots, "iteration": start["iteration"]} if which(step) else slots
+            counts = {name: value for name, value in start.items() if name.startswith("iteration")}
+            return {**slots, **counts} if which(step) else slots
 
         return reset
 
+    def kind(ending: str, slots: dict[str, Array], start: dict[str, Array], step: int) -> dict[str, Array]:
+        return {name: start[name] if name.endswith(ending) else value for name, value in slots.items()}
+
+    endings = {name.rpartition("_")[2] for name in evaluator.reading.slots(0, 0) if name not in kept}
+    for ending in sorted(endings) if len(endings) > 1 else []:
+        yield Variant({"carried": partial(kind, f"_{ending}")}, f"the slots called {ending} start anew with every step")
     yield Variant({"carried": count(lambda step: step % every == 0)}, "iterations are counted anew in every epoch")
     for which, told in ((lambda step: True, "step"), (lambda step: step % every == 0, "epoch")):
         yield Variant({"carried": at(which, all_of_them=False)}, f"slots start anew with every {told}")
@@ -344,6 +372,7 @@ GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("loss_scaling_missing", (Stage.LOCAL_GRADIENT,), _unscaled),
     Deviation("clip_order", (Stage.GRADIENT, Stage.WEIGHTS), _clip_order, today=True),
     Deviation("clip_kind", (Stage.GRADIENT,), _clip_kind),
+    Deviation("weight_decay", (Stage.GRADIENT,), _decay_in_gradient),
     Deviation("replica_gradients_not_reduced", (Stage.GRADIENT,), _not_reduced),
     Deviation("replica_gradients_reduced_twice", (Stage.GRADIENT,), _reduced_twice),
     Deviation("accumulation_not_averaged", (Stage.GRADIENT,), _not_averaged),

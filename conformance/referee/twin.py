@@ -9,13 +9,14 @@ The same twin in the arm's own precision shows how far honest rounding lies from
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from conformance.build import policy
 from conformance.data import Array
 from conformance.referee.draws import drawn_as
 from conformance.referee.forward_clauses import counted_draws
@@ -69,22 +70,30 @@ class Forward:
 class Twin:
     """The training's model in another precision.
 
+    `holds` says whose weights it has: whoever loads some may note it there, and load them again only where they are
+    other ones; the weights of a step do not change in its forward pass.
+
     Args:
         training: the training; an arm of it has been prepared, so that names are known.
-        dtype: a dtype or the name of a policy.
-        draws: the dtype in which the arm's random layers draw.
+        precision: a dtype or the name of a policy.
+        draws: the policy of the arm, in whose precision its random layers draw.
     """
 
-    def __init__(self, training: Training, dtype: str, draws: str) -> None:
-        self.dtype, self._draws = dtype.removeprefix("mixed_"), draws
-        self.compute = self.dtype
-        with _policy(dtype):
+    def __init__(self, training: Training, precision: str, draws: str) -> None:
+        self.precision, self._draws = precision, draws.removeprefix("mixed_")
+        self.dtype = self.compute = precision.removeprefix("mixed_")
+        with policy(precision):
             self.model = training.parts.model()
         replace_calls(self.model)
         self.variables = dict(zip(training.names["variables"], self.model.variables, strict=True))
         self._names = {id(v): name for name, v in self.variables.items()}
         self.trainable = {self._names[id(v)]: v for v in self.model.trainable_variables}
+        self.holds: Any = None
         self._sink: list[Activity] = []
+        self._compiled = False
+        self._functions: dict[tuple[bool, bool], Callable[..., Any]] = {}
+        self._draw_counts: dict[tuple[bool, bool], Counter[int]] = {}
+        self._regularizers: dict[tuple[bool, bool], list[Any]] = {}
         layers = self.model._flatten_layers()
         self.random = any(v.name.startswith("seed_") for v in self.model.variables)
         # Layers through which the rows of a batch see one another: under replicas those of a part do.
@@ -116,6 +125,7 @@ class Twin:
 
     def load(self, values: Mapping[str, Array]) -> None:
         """Give variables their values; those that are not named keep what they have."""
+        self.holds = None
         for name, value in values.items():
             self.variables[name].assign(np.asarray(value))
 
@@ -130,48 +140,63 @@ class Twin:
         """
         import tensorflow as tf
 
-        inputs = [tf.cast(part, self.compute) if part.dtype.kind == "f" else tf.constant(part) for part in x]
+        # A layer rounds to a half precision what it is given, but for those that compute on wider numbers.
+        given = "float64" if self.compute == "float64" else "float32"
+        inputs = [tf.cast(part, given) if part.dtype.kind == "f" else tf.constant(part) for part in x]
         before = {name: v.numpy() for name, v in self.variables.items() if v.name.startswith("seed_")}
-        with (
-            tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-            drawn_as(self._draws, xla=xla) as draws,
-        ):
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             for variable in self.trainable.values():
                 tape.watch(variable.value)
             for _ in range(times):
-                self._sink.clear()
-                outputs = self.model(inputs[0] if len(inputs) == 1 else inputs, training=training)
+                outputs, masks, activities, added = self._called(inputs, training, xla)
+        states = {name: v.numpy() for name, v in self.variables.items() if is_state(v)}
+        for name, value in before.items():
+            states[name] = counted_draws(value, times * self._draw_counts[training, xla][id(self.variables[name])])
+        return Forward(outputs, masks, activities, added, states, tape, len(x[0]))
+
+    def compile(self) -> None:
+        """Run the model as a graph from now on, which is traced once and pays where there are many steps."""
+        self._compiled = True
+
+    def _called(self, inputs: list[Any], training: bool, xla: bool) -> tuple[list[Any], list[Any], list[Activity], Any]:
+        """One call of the model: (outputs, masks, what is regularized, the sum of what layers add)."""
+        import tensorflow as tf
+
+        key = training, xla
+
+        def call(*given: Any) -> tuple[Any, ...]:
+            self._sink.clear()
+            with drawn_as(self._draws, xla=xla) as draws:
+                outputs = tf.nest.flatten(self.model(given[0] if len(given) == 1 else list(given), training=training))
             # Keras lists the weights' penalties last, and the referee computes those by itself.
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
             added = tf.add_n([tf.reduce_sum(tf.cast(term, self.compute)) for term in own]) if own else 0.0
-        leaves = tf.nest.flatten(outputs)
-        states = {name: v.numpy() for name, v in self.variables.items() if is_state(v)}
-        for name, value in before.items():
-            states[name] = counted_draws(value, draws[id(self.variables[name])])
-        return Forward(
-            leaves,
-            [getattr(leaf, "_keras_mask", None) for leaf in leaves],
-            list(self._sink),
-            added,
-            states,
-            tape,
-            len(x[0]),
-        )
+            self._draw_counts[key] = draws
+            self._regularizers[key] = [item.regularizer for item in self._sink]
+            hidden = [[getattr(leaf, name, None) for leaf in outputs] for name in _HIDDEN]
+            return outputs, hidden, [item.output for item in self._sink], added
+
+        function = call
+        if self._compiled:
+            if key not in self._functions:
+                specs = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in inputs]
+                self._functions[key] = tf.function(call, input_signature=specs, autograph=False)
+            function = self._functions[key]
+        outputs, hidden, regularized, added = function(*inputs)
+        for name, values in zip(_HIDDEN, hidden, strict=True):
+            for leaf, value in zip(outputs, values, strict=True):
+                # What Keras notes on a tensor does not come out of a graph with it.
+                if value is not None:
+                    setattr(leaf, name, value)
+        pairs = zip(self._regularizers[key], regularized, strict=True)
+        return list(outputs), list(hidden[0]), [Activity(*pair) for pair in pairs], added
+
+
+_HIDDEN = ("_keras_mask", "_keras_logits")
+"""What Keras notes on an output: which samples are masked, and the logits behind an activation."""
 
 
 def is_state(variable: Any) -> bool:
     """Whether a variable is a moving statistic or a random state."""
     name: str = variable.name
     return name.startswith(("moving_", "seed_"))
-
-
-@contextlib.contextmanager
-def _policy(dtype: str) -> Iterator[None]:
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

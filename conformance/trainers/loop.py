@@ -38,7 +38,9 @@ def train_step(model: Any, optimizer: Any, loss_fn: LossFunction, x: Any, y: Any
     with tf.GradientTape() as tape:
         outputs = model(x, training=True)
         loss = with_penalties(model, loss_fn(y, outputs, sample_weight))
-    gradients = tape.gradient(loss, model.trainable_variables)
+        # Against gradients that vanish in float16; an optimizer that scales no loss gives it back.
+        scaled = optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled, model.trainable_variables)
     optimizer.apply(gradients, model.trainable_variables)
     return loss, outputs
 

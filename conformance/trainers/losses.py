@@ -16,7 +16,7 @@ def with_penalties(model: Any, loss: Any) -> Any:
     if not model.losses:
         return loss
     share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.reduce_sum(tf.stack([loss, *(share * term for term in model.losses)]))
+    return tf.reduce_sum(tf.stack([loss, *(share * tf.cast(term, loss.dtype) for term in model.losses)]))
 
 
 def loss_function(
@@ -29,6 +29,7 @@ def loss_function(
         weights: their factors, or None.
         seen: is told the unweighted losses of the outputs, for reporting.
     """
+    import keras
     import tensorflow as tf
 
     objects = [as_loss(loss) for loss in losses]
@@ -37,6 +38,8 @@ def loss_function(
         targets, predictions = tf.nest.flatten(y), tf.nest.flatten(outputs)
         given = [None] * len(objects) if sample_weight is None else tf.nest.flatten(sample_weight)
         values = [fn(t, p, w) for fn, t, p, w in zip(objects, targets, predictions, given, strict=True)]
+        # Whatever precision it computes in, Keras adds losses up in one, in fit too.
+        values = [tf.cast(value, keras.config.floatx()) for value in values]
         seen(values)
         if weights is not None:
             values = [value * weight for value, weight in zip(values, weights, strict=True)]
@@ -62,10 +65,14 @@ def as_loss(loss: Any) -> Any:
 
         def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
             if sample_weight is None:
-                value = self.call(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred))
+                value = self.call(*(self._in_own_precision(part) for part in (y_true, y_pred)))
                 if value.shape.rank == 0:
                     # Reduced over this replica's rows already, so nobody else will divide it by the replicas.
                     return value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)
             return super().__call__(y_true, y_pred, sample_weight)
+
+        def _in_own_precision(self, part: Any) -> Any:
+            tensor = tf.convert_to_tensor(part)
+            return tf.cast(tensor, self.dtype) if tensor.dtype.is_floating else tensor
 
     return FunctionLoss(name=getattr(function, "__name__", "loss"))

@@ -62,8 +62,8 @@ def targets_shifted(original: Method, adapter: Any, *args: Any, **kwargs: Any) -
 
 
 @fault(DATASET, stage="batch", cause="inputs_and_targets_misaligned")
-def inputs_shuffled_alone(original: Method, adapter: Any, *args: Any, **kwargs: Any) -> None:
-    """The rows of a batch's inputs are turned round, and those of its targets are not."""
+def inputs_reversed_alone(original: Method, adapter: Any, *args: Any, **kwargs: Any) -> None:
+    """The rows of a batch's inputs are reversed, and those of its targets are not."""
     import tensorflow as tf
 
     original(adapter, *args, **kwargs)

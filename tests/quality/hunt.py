@@ -159,15 +159,40 @@ def hunt(fault: Fault) -> Quarry | None:
     return None
 
 
+@dataclass(frozen=True)
+class Sight:
+    """Where a fault was first seen: after how many cases, and what that case shows only with the fault."""
+
+    drawn: int
+    news: tuple[Observation, ...]
+    seconds: float
+
+
+def first_sight(fault: Fault) -> Sight | None:
+    """Judge drawn cases until one shows the fault, and leave it at that; None if none does."""
+    plan, started = plan_of(fault), time.monotonic()
+    with Planted(fault) as planted:
+        for index, case in enumerate(drawn(plan.replicas)):
+            news = _news(case, plan, planted)
+            if any(_counts(item.signature) and _at_its_stage(item, fault) for item in news):
+                return Sight(index + 1, news, time.monotonic() - started)
+    return None
+
+
 def _own(case: Case, plan: Plan, planted: Planted) -> Observation | None:
-    """What the case shows only with the fault."""
+    """The first that the case shows only with the fault, and that counts."""
+    news = _news(case, plan, planted)
+    return next((item for item in news if _counts(item.signature) and _at_its_stage(item, planted.fault)), None)
+
+
+def _news(case: Case, plan: Plan, planted: Planted) -> tuple[Observation, ...]:
+    """All that the case shows only with the fault."""
     observations = judge_case(case, plan, quick=True).observations
     if not observations:
-        return None
+        return ()
     with planted.absent():
         without = signatures(judge_case(case, plan, quick=True))
-    new = [item for item in observations if item.signature not in without]
-    return next((item for item in new if _counts(item.signature) and _at_its_stage(item, planted.fault)), None)
+    return tuple(item for item in observations if item.signature not in without)
 
 
 def _counts(signature: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faults import FAULTS, Fault
-from hunt import EXAMPLES, SEARCHED, Quarry, layers_with_weights, plan_of, way_of
+from hunt import EXAMPLES, SEARCHED, Quarry, first_sight, layers_with_weights, plan_of, way_of
 
 from conformance.judge import judge_case
 from conformance.minimize import signatures
@@ -13,8 +13,29 @@ from conformance.verdict import CONFORMS, DIVERGES
 MOST_LAYERS = 2
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_planted_fault_is_found_minimized_and_laid_to_fit(fault: Fault) -> None:
+GATE = (
+    "regularization_omitted",
+    "gradient_slightly_off",
+    "partial_batch_dropped",
+    "sample_weight_ignored",
+    "clip_order",
+    "training_flag_false",
+    "batchnorm_statistics_not_updated",
+    "replica_loss_scaled_twice",
+    "data_order_differs",
+    "frozen_weights_updated",
+    "optimizer_state_reset",
+    "epoch_loss_unweighted",
+)
+"""Those that every change must pass; the others take minutes."""
+
+NAMED = 45
+"""So many faults at the least are called by their name where they are first seen."""
+
+
+@pytest.mark.parametrize("name", GATE)
+def test_a_planted_fault_is_found_named_minimized_and_laid_to_fit(name: str) -> None:
+    fault = next(fault for fault in FAULTS if fault.name == name)
     quarry = way_of(fault)(fault)
 
     assert quarry is not None, f"{fault.name} not found in {EXAMPLES} cases"
@@ -24,10 +45,24 @@ def test_a_planted_fault_is_found_minimized_and_laid_to_fit(fault: Fault) -> Non
     assert [item.divergence.stage.value for item in (quarry.seen, told)] == [fault.stage] * 2, told.divergence.message
     assert told.divergence.arms[0].startswith("fit/")
     assert told.wrong_arm is None or told.wrong_arm.startswith("fit/")
-    # No cause is guessed: another fault's name would be worse than none.
-    assert told.cause.name in ({fault.cause} if fault.cause else {fault.name, "unexplained"}), told.cause.evidence
+    assert told.cause.name == fault.cause, told.cause.evidence
     assert layers_with_weights(quarry.smallest) <= MOST_LAYERS, quarry.smallest
     _is_there_with_the_fault_alone(fault, quarry)
+
+
+@pytest.mark.nightly
+def test_every_planted_fault_is_found_and_most_are_called_by_their_names() -> None:
+    """Those that fit and the loop share too, which the referee alone can see."""
+    missed, named, wrong = [], [], []
+    for fault in FAULTS:
+        sight = first_sight(fault)
+        if sight is None:
+            missed.append(fault.name)
+            continue
+        names = {observation.cause.name for observation in sight.news}
+        (named if fault.cause in names else wrong).append((fault.name, fault.cause, sorted(names)))
+    assert not missed, f"not found in {EXAMPLES} cases: {missed}"
+    assert len(named) >= NAMED, wrong
 
 
 def _is_there_with_the_fault_alone(fault: Fault, quarry: Quarry) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,39 +87,44 @@ def numbers(output: str, name: str) -> list[float]:
     return [float(text) for text in line.split(":")[1].split()]
 
 
+@functools.cache
+def shown(signature: str) -> tuple[str, str]:
+    """What became of the finding's script in a clean process, and what it printed."""
+    return verify_text(script(judged(signature)))
+
+
 @pytest.mark.parametrize("signature", FOUND)
 def test_a_script_of_the_finding_shows_both_numbers_in_a_clean_process(signature: str) -> None:
-    verdict = judged(signature)
-    assert verdict.signature == signature
-    found = verdict.divergence
+    found = judged(signature).divergence
+    assert judged(signature).signature == signature
     assert found is not None
     assert found.expected is not None
-    source = script(verdict)
-    assert "model.fit(" in source
-    assert "loop" not in source
-    status, output = verify_text(source)
+    status, output = shown(signature)
     assert status == REPRODUCED, output
     expected, seen = numbers(output, "expected"), numbers(output, "seen")
     assert np.allclose(expected, [float.fromhex(value) for value in found.expected.values], rtol=1e-6, atol=0)
     assert np.isclose(np.abs(np.subtract(seen, expected)).max(), found.magnitude, rtol=1e-3)
 
 
-def test_a_script_conforms_once_keras_gives_what_is_expected() -> None:
-    """What Keras gives in the last of several steps, expected in the place of what it should give."""
-    verdict = judged("referee/update/averaged_every_step")
+def test_a_script_conforms_where_keras_gives_what_is_expected() -> None:
+    signature = "referee/update/averaged_every_step"
+    verdict = judged(signature)
     (item, *_) = verdict.observations
-    expected = Expected(shape=(1,), values=((-0.125).hex(),))
-    case = verdict.case
-    assert case is not None
-    still = msgspec.structs.replace(
-        case, optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125, use_ema=True))
-    )
-    found = msgspec.structs.replace(item.divergence, expected=expected, variable="learning_rate", step=1)
-    found = msgspec.structs.replace(found, expected=Expected(shape=(), values=((0.125).hex(),)))
-    told = msgspec.structs.replace(item, divergence=found)
-    status, output = verify_text(script(msgspec.structs.replace(verdict, case=still, observations=(told,))))
+    seen = numbers(shown(signature)[1], "seen")
+    expected = Expected(shape=(len(seen),), values=tuple(value.hex() for value in seen))
+    found = msgspec.structs.replace(item.divergence, expected=expected)
+    agrees = msgspec.structs.replace(verdict, observations=(msgspec.structs.replace(item, divergence=found),))
+    status, output = verify_text(script(agrees))
     assert status == NOT_REPRODUCED
     assert output.endswith("CONFORMS\n[exit code 0]\n"), output
+
+
+def test_a_script_of_one_arm_trains_that_arm_alone_with_plain_fit() -> None:
+    for signature in FOUND:
+        source = script(judged(signature))
+        assert source.count("model.fit(x, y, ") == 1
+        assert "GradientTape" not in source
+        assert "by definition: " in " ".join(source.split())
 
 
 @pytest.mark.parametrize("signature", FOUND)
@@ -128,7 +132,7 @@ def test_a_smaller_case_shows_the_same_finding(signature: str) -> None:
     verdict = judged(signature)
     case = verdict.case
     assert case is not None
-    # Another epoch and a metric are of no use to it.
+    # A metric and another batch are of no use to it.
     larger = msgspec.structs.replace(case, metrics=("mean_absolute_error",), data=_more_rows(case.data))
     shrinking = Shrinking(larger, verdict.observations[0], PLAN, 60.0, most=4)
     smallest = confirmed(shrinking, shrinking.simplified(larger), PLAN)
@@ -155,3 +159,44 @@ def test_a_finding_that_is_still_there_is_replayed_as_such(tmp_path: Path) -> No
     (replayed,) = replay_folders(write_finding(finding, script(verdict), tmp_path))
     assert replayed.status == STILL
     assert replayed.message.endswith("[fit/single/graph against the referee]")
+
+
+# Which arms a signature needs. The axis of what the referee says follows from which arms have it.
+
+
+def said(arms: Sequence[Arm], having: frozenset[Arm], name: str, placements: Sequence[Placement]) -> list[Told]:
+    """What the referee says of these arms, of which some have a deviation."""
+    zero, one = np.zeros(1, np.float32), np.ones(1)
+    departure = Departure(Stage.LOSS, 0, "loss", zero, one, 1.0, 1e-6, (Named(name, True),))
+    return attributed({arm: Judgement(arm, [departure] if arm in having else []) for arm in arms}, placements)
+
+
+def observed(told: Told) -> Observation:
+    return Observation(divergence=divergence_of(told), cause=cause_of(told), signature=told.signature)
+
+
+ARMS = Plan(placements=(SINGLE, MIRRORED)).arms
+SUBSETS = [frozenset(arms) for size in (1, 2, 3, 4) for arms in itertools.combinations(ARMS, size)]
+
+
+@pytest.mark.parametrize("placements", [(SINGLE, MIRRORED), (MIRRORED, SINGLE), (MIRRORED,), (SINGLE,)])
+@pytest.mark.parametrize("name", ["weight_decay", "replica_mean_of_means"])
+@pytest.mark.parametrize("having", SUBSETS, ids=lambda arms: " ".join(sorted(map(str, arms))))
+def test_the_fewest_arms_give_the_same_signature(
+    having: frozenset[Arm], name: str, placements: tuple[Placement, ...]
+) -> None:
+    plan = Plan(placements=placements)
+    for told in said(plan.arms, having & set(plan.arms), name, placements):
+        fewer = plan_for(observed(told), plan)
+        assert set(fewer.arms) <= set(plan.arms)
+        assert told.suspect in fewer.arms
+        again = said(fewer.arms, having & set(fewer.arms), name, fewer.placements)
+        assert [item.signature for item in again] == [told.signature]
+        if told.axis == REFEREE:
+            assert fewer.arms == (told.suspect,)
+
+
+def test_the_execution_is_the_suspects_own() -> None:
+    plan = Plan(executions=("eager",))
+    (told,) = said(plan.arms, frozenset(plan.arms), "weight_decay", plan.placements)
+    assert plan_for(observed(told), plan).arms == (parse_arm("fit/single/eager"),)

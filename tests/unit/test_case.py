@@ -76,6 +76,7 @@ BAD = {
     "a name with a slash": ("model.inputs.0.name", "x/y", "at `$.model.inputs[0].name`"),
     "an unknown pattern": ("data.pattern", "noise", "'noise' is not a known pattern - at `$.data.pattern`"),
     "an unknown feed": ("data.feed", "queue", "'queue' is not a known feed - at `$.data.feed`"),
+    "an unknown precision": ("precision", "float16", "'float16' is not a known precision - at `$.precision`; choose"),
     "an unknown metric": ("metrics", ["auc"], "'auc' is not a known metric - at `$.metrics[0]`"),
     "a node nobody made": ("model.nodes.1.inputs", ["gone"], "'gone' is no input or earlier node"),
     "a name taken twice": ("model.nodes.1.name", "hidden", "the name 'hidden' is taken"),
