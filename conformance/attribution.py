@@ -43,6 +43,11 @@ class Told:
     named: Named | None
 
     @property
+    def key(self) -> tuple[Stage, str, str]:
+        """What is deviated in, whichever arms do."""
+        return self.departure.stage, self.named.name if self.named else "", self.named.feature if self.named else ""
+
+    @property
     def of_reports(self) -> bool:
         """Whether it is about what was reported alone."""
         return self.departure.stage is Stage.LOGS

@@ -272,8 +272,10 @@ class Judge:
             else:
                 rounding.append(message(found, self.subject))
         remarks: list[str] = []
+        # What a difference of two arms was laid to is told with that difference, whatever axis its own arms make.
+        laid = {item.key for found in differences for item in _matching(found, told)[0] if item.named is not None}
         for item in told:
-            if item.signature in {known.signature for known in observations}:
+            if item.key in laid or item.signature in {known.signature for known in observations}:
                 continue
             if self._keras_own(item):
                 remarks.append(f"{divergence_of(item).message}: {cause_of(item).explanation}")
