@@ -442,7 +442,7 @@ def test_a_replaced_clause_changes_the_step(name: str) -> None:
 
 
 def test_parts_of_a_gradient_are_squared_one_by_one_only_where_that_clause_is_replaced() -> None:
-    """Rows of an embedding: 3 and 6 for the first, 8 for the second; 81 and 64 are due, 45 and 64 are what parts give."""
+    """Of an embedding's rows, 3 and 6 for the first and 8 for the second: 81 and 64 are due, parts give 45 and 64."""
     parts = Slices(np.array([[3.0], [6.0], [8.0]]), np.array([0, 0, 1]))
     weights = np.array([[1.0], [2.0]])
     state = StepState(
