@@ -511,7 +511,7 @@ class _Case:
         if stage is Stage.WEIGHTS and all(item.name not in self.exact.twin.trainable for item in off):
             told = f"{off[0].name} is not trainable and changes at step {off[0].step}"
             return (Named("frozen_weights_updated", True, (told,)),)
-        coarse = "" if stage is Stage.OUTPUTS else _coarse(off)
+        coarse = _coarse(off) if stage in _SHARPLY_ROUNDED else ""
         if coarse:
             what = stage.value.replace("_", " ")
             return (Named("numeric_precision", True, (f"every {what} that is off is a number of {coarse}",)),)
@@ -560,6 +560,9 @@ def _within_range(seen: Array, due: Array, rounded: Sequence[Array]) -> tuple[Ar
     kept = [np.where(part, due, other) for part, other in zip(lost, rounded, strict=True)]
     return np.where(overflown, due, seen), kept
 
+
+_SHARPLY_ROUNDED = {Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
+"""The stages whose numbers are seldom short by chance, as counts and states are."""
 
 _BY_HAND = {Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
 """The stages at which a weight that was moved by hand can first show what was done before it."""
