@@ -345,9 +345,13 @@ class Judge:
         matching, wrong = ([], found.suspect) if found.difference.raised is not None else _matching(found, told)
         named = [(item, item.named) for item in matching if item.named is not None]
         if named:
+            entered = named[0][0].departure.stage
             return [
                 Observation(
-                    divergence=divergence(found, self.subject),
+                    # What enters at a later stage is no matter of the quantity in which the two differ first.
+                    divergence=divergence(found, self.subject)
+                    if item.departure.stage is entered
+                    else divergence_of(replace(item, axis=found.axis)),
                     cause=cause_of(item),
                     signature=signature(found.axis, item.departure.stage, known.name, known.feature),
                     wrong_arm=str(wrong),

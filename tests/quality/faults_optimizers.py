@@ -10,6 +10,7 @@ from typing import Any
 
 from planting import OPTIMIZER, TF_OPTIMIZER, Method, dense, fault
 
+APPLY = f"{OPTIMIZER}.apply"
 CLIP = f"{OPTIMIZER}._clip_gradients"
 DECAY = f"{TF_OPTIMIZER}._apply_weight_decay"
 UPDATE = f"{TF_OPTIMIZER}._backend_update_step"
@@ -138,13 +139,35 @@ def decay_coupled(
 
 CONSTRAINT = "backend.common.variables:Variable.constraint"
 
+# The optimizers whose `apply` is running: elsewhere a constraint is seen as it was set, so that it can be missed.
+_applying: list[Any] = []
 
-@fault(CONSTRAINT, stage="weights", cause="constraint_not_applied", shared=True)
-def constraint_not_applied(original: Method, variable: Any) -> None:
+
+def _noting_apply(original: Method, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+    _applying.append(optimizer)
+    try:
+        original(optimizer, *args, **kwargs)
+    finally:
+        _applying.pop()
+
+
+def _hidden(original: Method, variable: Any) -> Any:
+    return None if _applying else original(variable)
+
+
+@fault(CONSTRAINT, stage="weights", cause="constraint_not_applied", shared=True, also=[(APPLY, _noting_apply)])
+def constraint_not_applied(original: Method, variable: Any) -> Any:
     """Constraints are forgotten."""
+    return _hidden(original, variable)
 
 
-@fault(UPDATE, stage="weights", cause="constraint_not_applied", shared=True, also=[(CONSTRAINT, _none)])
+@fault(
+    UPDATE,
+    stage="weights",
+    cause="constraint_not_applied",
+    shared=True,
+    also=[(APPLY, _noting_apply), (CONSTRAINT, _hidden)],
+)
 def constraint_before_update(
     original: Method, optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any
 ) -> None:
