@@ -40,7 +40,7 @@ class Profile(NamedTuple):
 
 CALIBRATION_REPORT = "conformance-calibration"
 
-PROFILES = {"gate": Profile(8.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
+PROFILES = {"gate": Profile(7.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
 
 
 def main(arguments: list[str] | None = None) -> None:
