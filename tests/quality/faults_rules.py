@@ -64,7 +64,7 @@ def accumulator_read_too_early(
     variable.assign(start - rate * tf.convert_to_tensor(gradient) / tf.sqrt(before + optimizer.epsilon))
 
 
-@fault(f"{OPTIMIZER}.apply", stage="update", cause="learning_rate_off_by_one", shared=True)
+@fault(f"{OPTIMIZER}.apply", stage="update", shared=True)
 def iterations_counted_twice(original: Method, optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
     """The counter of steps moves by two."""
     original(optimizer, grads, trainable_variables)
