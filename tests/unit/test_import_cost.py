@@ -16,7 +16,13 @@ OURS = frozenset({"click", "jinja2", "msgspec", "rich"})
 
 _NAMES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("conformance", "conformance/trainers", "conformance/strategies", "conformance/reports")
+    for folder in (
+        "conformance",
+        "conformance/cli",
+        "conformance/trainers",
+        "conformance/strategies",
+        "conformance/reports",
+    )
     for path in (ROOT / folder).glob("*.py")
     if path.stem != "__init__"
 )

@@ -56,7 +56,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("supervisor",),
     ("campaign",),
-    ("api", "cli", "info", "plugin"),
+    ("api", "info", "plugin"),
+    ("cli.*", "cli"),
     # The package's own `__init__`: it names the API, so nobody inside may import from it.
     ("",),
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conformance import events
 from conformance.baseline import load_baseline
 from conformance.campaign import share
-from conformance.cli import parse_duration
+from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
 from conformance.events import CaseJudged, Event, RunEnded, WorkerDied, from_line, to_line
 from conformance.job import Job

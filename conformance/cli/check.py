@@ -1,0 +1,57 @@
+"""`conformance check`: judge given cases."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from conformance.case import load_case
+from conformance.cli import options
+from conformance.cli.inputs import case_files, fresh_report, known_signatures
+from conformance.cli.outcome import consume
+from conformance.job import Job
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE.json ... | DIR")
+@click.option("--loop", metavar="PACKAGE.MODULE:FUNCTION", help="A training step of yours, put on trial against fit.")
+@click.option("-n", "workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@options.arms("single,mirrored:2")
+@options.baseline
+@click.option("--report", default=None, help="Write findings with their repro to this directory.")
+@options.as_json
+def check(
+    paths: tuple[str, ...],
+    loop: str | None,
+    workers: int,
+    placements: tuple[str, ...],
+    executions: tuple[str, ...],
+    baseline: str | None,
+    report: str | None,
+    as_json: bool,
+) -> int:
+    """Judge given cases: files, or every *.case.json and case.json below a directory."""
+    from conformance import devices
+    from conformance.campaign import run as run_campaign
+
+    devices.require_tensorflow()
+    files = case_files(paths)
+    for file in files:
+        load_case(file)
+    known = known_signatures(baseline, as_json)
+    if report is not None:
+        fresh_report(Path(report))
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        job = Job(
+            report=report or scratch,
+            trainers=("trial", "fit") if loop else ("fit", "loop"),
+            placements=placements,
+            executions=executions,
+            paths=tuple(str(file) for file in files),
+            known=known,
+            loop=loop,
+            write=report is not None,
+        )
+        return consume(run_campaign(job, min(workers, len(files))), as_json, show_report=report is not None).code

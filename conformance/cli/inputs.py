@@ -1,0 +1,58 @@
+"""What the arguments of the commands name: case files, a baseline, a directory for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from conformance.baseline import CORPUS, load_baseline
+from conformance.errors import UsageError
+
+
+def case_files(paths: Iterable[str]) -> list[Path]:
+    """The case files that are named, and those below directories that are.
+
+    Raises:
+        UsageError: when a path is missing or a directory holds no case.
+    """
+    files: list[Path] = []
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            found = sorted({*path.rglob("*.case.json"), *path.rglob("case.json")})
+            found = [file for file in found if not file.name.startswith("original")]
+            if not found:
+                raise UsageError(f"{path} holds no *.case.json and no case.json")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UsageError(f"{path} does not exist; give a case file or a directory of them")
+    return list(dict.fromkeys(files))
+
+
+def fresh_report(path: Path) -> None:
+    """Refuse to mix two runs: a report's claims and findings belong to one."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--report {str(path)!r} is a file; name a directory")
+    if (path / "events.jsonl").exists():
+        number = next(n for n in range(1, 10_000) if not (path.parent / f"{path.name}.{n}").exists())
+        path.rename(path.parent / f"{path.name}.{number}")
+
+
+def known_signatures(baseline: str | None, as_json: bool) -> tuple[str, ...]:
+    """The signatures that are no news."""
+    if baseline != CORPUS:
+        return load_baseline(baseline).signatures if baseline else ()
+    from conformance import cases, devices
+    from conformance.environment import TENSORFLOWS, version
+
+    devices.require_tensorflow()
+    installed = version("keras", "keras-nightly"), version(*TENSORFLOWS)
+    taken = cases.recorded_versions(*installed)
+    if taken != installed:
+        named = [f"Keras {keras} with TensorFlow {tensorflow}" for keras, tensorflow in (installed, taken)]
+        click.echo(f"the corpus records nothing for {named[0]}; known is what it records for {named[1]}", err=as_json)
+    return tuple(sorted(cases.known_signatures(*installed)))

@@ -1,0 +1,88 @@
+"""The options that several commands have, and what they are read into."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from conformance.arm import parse_execution, parse_placement, parse_trainer
+from conformance.baseline import CORPUS
+from conformance.errors import UsageError
+
+
+def _list(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    def parsed(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if not names:
+            raise UsageError(f"--{parameter.name} {value!r} names nothing")
+        return tuple(str(parse(name)) for name in names)
+
+    return parsed
+
+
+def arms(placements: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options `--placements`, with this default, and `--executions`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--executions",
+                default="graph",
+                show_default=True,
+                callback=_list(parse_execution),
+                help="Among graph, eager, xla; the first is the one the others are held against.",
+            ),
+            click.option(
+                "--placements",
+                default=placements,
+                show_default=True,
+                callback=_list(parse_placement),
+                help="single and mirrored:N; the first is the one the others are held against.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+trainers = click.option(
+    "--trainers",
+    default="fit,loop",
+    show_default=True,
+    callback=_list(parse_trainer),
+    help="Among fit, loop, train_on_batch; the last is the one the others are held against.",
+)
+workers = click.option(
+    "-n", "workers", type=click.IntRange(1), default=None, help="Worker processes. [default: at most 2]"
+)
+seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a case on standard output.")
+baseline = click.option(
+    "--baseline",
+    metavar=f"FILE|{CORPUS}",
+    help=f"Known findings, by signature; they do not fail the run. {CORPUS}: those that the corpus of this package"
+    " records for the versions that are installed.",
+)
+
+
+def at_most(workers: int | None, examples: int | None) -> int:
+    """The number of workers, by default two, and no more than there are cases."""
+    workers = workers or min(2, os.cpu_count() or 1)
+    return workers if examples is None else min(workers, examples)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from 90s, 10m, 2h or a plain number of seconds.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"--time {text!r} is not a duration; write 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

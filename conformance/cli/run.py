@@ -1,0 +1,88 @@
+"""`conformance run`: search for divergences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from conformance.cli import options
+from conformance.cli.codes import NEWS
+from conformance.cli.inputs import fresh_report, known_signatures
+from conformance.cli.outcome import consume
+from conformance.errors import UsageError
+from conformance.job import Job
+
+
+class Profile(NamedTuple):
+    """How thoroughly a run searches where nothing else is said: for how long, and how long it shrinks a finding."""
+
+    shrink_seconds: float
+    examples: int | None = None
+    seconds: float | None = None
+
+
+PROFILES = {"gate": Profile(7.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
+
+
+@click.command()
+@click.option("--examples", type=click.IntRange(1), help="How many cases to draw.")
+@click.option("--time", "duration", metavar="DURATION", help="How long to search, as in 90s, 10m or 2h.")
+@options.workers
+@options.arms("single,mirrored:2")
+@options.trainers
+@options.seed
+@options.baseline
+@click.option("--strict-baseline", is_flag=True, help="Fail when a known finding no longer occurs.")
+@click.option("--report", default="conformance-report", show_default=True, help="Directory of the report.")
+@click.option(
+    "--profile", type=click.Choice(sorted(PROFILES)), default="gate", show_default=True, help="How thoroughly."
+)
+@options.as_json
+def run(
+    examples: int | None,
+    duration: str | None,
+    workers: int | None,
+    placements: tuple[str, ...],
+    executions: tuple[str, ...],
+    trainers: tuple[str, ...],
+    seed: int,
+    baseline: str | None,
+    strict_baseline: bool,
+    report: str,
+    profile: str,
+    as_json: bool,
+) -> int:
+    """Search for divergences: draw cases, train each in several arms, minimize what diverges."""
+    from conformance import devices
+    from conformance.campaign import run as run_campaign
+
+    devices.require_tensorflow()
+    seconds = None if duration is None else options.parse_duration(duration)
+    chosen = PROFILES[profile]
+    if examples is None and seconds is None:
+        examples, seconds = chosen.examples, chosen.seconds
+    known = known_signatures(baseline, as_json)
+    if strict_baseline and not baseline:
+        raise UsageError("--strict-baseline needs a --baseline")
+    fresh_report(Path(report))
+    job = Job(
+        report=report,
+        trainers=trainers,
+        placements=placements,
+        executions=executions,
+        examples=examples,
+        seconds=seconds,
+        seed=seed,
+        shrink_seconds=chosen.shrink_seconds,
+        known=known,
+    )
+    outcome = consume(run_campaign(job, options.at_most(workers, examples)), as_json)
+    if strict_baseline:
+        gone = sorted(set(known) - set(outcome.seen))
+        for signature in gone:
+            click.echo(f"no longer occurs: {signature}", err=as_json)
+        if gone:
+            return outcome.code or NEWS
+    return outcome.code
