@@ -21,10 +21,23 @@ if __name__ == "cases":
 
 import msgspec
 
+from conformance.baseline import Baseline, Known
 from conformance.case import Case, load_case
 from conformance.errors import UsageError
+from conformance.versions import DISTRIBUTIONS
 
-__all__ = ["Entry", "Recorded", "entries", "known_signatures", "load", "recorded_versions"]
+__all__ = [
+    "Entry",
+    "Recorded",
+    "baseline",
+    "entries",
+    "entries_showing",
+    "known_signatures",
+    "load",
+    "path",
+    "recorded_versions",
+    "repro",
+]
 
 _HERE = Path(__file__).resolve().parent
 
@@ -49,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         executions: the executions it is judged in, the reference first.
         verdicts: what was seen, by versions.
         cure: what to write or do instead.
+        link: where it is told or discussed, if anywhere.
     """
 
     name: str
@@ -58,6 +72,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     executions: tuple[str, ...]
     verdicts: tuple[Recorded, ...]
     cure: str
+    link: str = ""
 
     def recorded(self, keras: str, tensorflow: str) -> Recorded | None:
         """What was seen on these versions, or None."""
@@ -92,9 +107,39 @@ def known_signatures(keras: str, tensorflow: str) -> frozenset[str]:
         >>> "both/loss/replica_loss_not_scaled" in cases.known_signatures("3.15.1", "2.21.0")
         True
     """
+    return frozenset(baseline(keras, tensorflow).signatures)
+
+
+def baseline(keras: str, tensorflow: str) -> Baseline:
+    """What the corpus records as a baseline; a signature that several cases show is told as the first of them tells it.
+
+    Args:
+        keras: the version of Keras.
+        tensorflow: the version of TensorFlow; see `recorded_versions` for a pair that nobody has recorded.
+    """
     versions = recorded_versions(keras, tensorflow)
-    found = (entry.recorded(*versions) for entry in entries())
-    return frozenset(signature for item in found if item is not None for signature in item.signatures)
+    concerned = tuple(f"{name}=={version}" for name, version in zip(DISTRIBUTIONS, versions, strict=True))
+    known: dict[str, Known] = {}
+    for entry in entries():
+        recorded = entry.recorded(*versions)
+        for signature in () if recorded is None else recorded.signatures:
+            known.setdefault(signature, Known(signature, entry.title, link=entry.link, versions=concerned))
+    return Baseline().taking(known.values())
+
+
+def entries_showing(signature: str) -> tuple[Entry, ...]:
+    """The entries of the cases that show a finding, on whatever versions."""
+    return tuple(entry for entry in entries() if any(signature in recorded.signatures for recorded in entry.verdicts))
+
+
+def path(name: str) -> Path:
+    """The file of a case."""
+    return _HERE / f"{name}.case.json"
+
+
+def repro(name: str) -> Path:
+    """The file of the script that shows a case's divergence; there is none where nothing diverges."""
+    return _HERE / f"{name}.repro.py"
 
 
 def load(name: str) -> Case:
@@ -106,4 +151,4 @@ def load(name: str) -> Case:
     names = [entry.name for entry in entries()]
     if name not in names:
         raise UsageError(f"{name!r} is not in the corpus; it holds {', '.join(names)}")
-    return load_case(_HERE / f"{name}.case.json")
+    return load_case(path(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,16 +48,22 @@ def share(job: Job, workers: int) -> list[Job]:
     return jobs
 
 
-def run(job: Job, workers: int) -> Iterator[Event]:
+Closing = Callable[[Mapping[str, int], int, bool], Iterator[Event]]
+"""What is to be told last: given the cases by signature, how many were judged and whether there is time for more."""
+
+
+def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Event]:
     """Run a job on several workers.
 
     Args:
         job: the whole job. Cases to calibrate with are drawn first, and each is kept as a file below `cases`, so which
             ones they are does not depend on the number of workers.
         workers: how many processes.
+        closing: gives the last events before `RunEnded`.
 
     Yields:
-        `RunStarted`, the workers' events, and `RunEnded` at the very end, also when interrupted by Ctrl-C.
+        `RunStarted`, the workers' events, those of `closing`, and `RunEnded` at the very end, also when interrupted by
+        Ctrl-C.
 
     Raises:
         UsageError: when a worker refuses the job.
@@ -102,8 +108,14 @@ def run(job: Job, workers: int) -> Iterator[Event]:
                     outcomes[event.calibration.outcome] += 1
                     signatures.update(event.calibration.signatures)
                 yield note(event)
+            if closing is not None:
+                for event in closing(signatures, outcomes.total(), True):
+                    yield note(event)
         except KeyboardInterrupt:
             interrupted = True
+            if closing is not None:
+                for event in closing(signatures, outcomes.total(), False):
+                    yield note(event)
         except UsageError:
             # Nothing was run: no half of a report is left.
             if made:

@@ -21,6 +21,11 @@ def version(*distributions: str) -> str:
     return "not installed"
 
 
+def installed() -> dict[str, str]:
+    """The versions that findings depend on, by the names of `conformance.versions.DISTRIBUTIONS`."""
+    return {"keras": version("keras", "keras-nightly"), "tensorflow": version(*TENSORFLOWS)}
+
+
 def environment() -> Environment:
     """This process's environment; starts TensorFlow's runtime, so devices must have been set up."""
     import tensorflow as tf

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.baseline import CORPUS, Known
 from conformance.calibration import Calibration
 from conformance.finding import Environment
 from conformance.verdict import json_safe
@@ -114,6 +115,56 @@ class Problem(Event, frozen=True, kw_only=True):
     message: str
 
 
+class TrialLoaded(Event, frozen=True, kw_only=True):
+    """The user's loop was found: what it is called, and where it is written, the first line and the last."""
+
+    name: str
+    file: str
+    line: int
+    last_line: int
+
+
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a known finding in a run.
+
+    Attributes:
+        known: the entry of the baseline.
+        cases: how many cases of the run showed it.
+        decided: how it was decided where the run's own cases were no proof: what its case of the corpus showed.
+    """
+
+    known: Known
+    cases: int = 0
+    decided: str = ""
+
+
+class BaselineCompared(Event, frozen=True, kw_only=True):
+    """What a run saw of its baseline, of the entries that concern the versions that are installed.
+
+    Attributes:
+        source: the baseline: a file, or `corpus`.
+        cases: how many cases were judged.
+        occurred: the entries that occurred.
+        gone: those that did not; in few cases that is no proof, and `Occurrence.decided` says where there is one.
+        hidden: those that the arms of the run cannot show.
+    """
+
+    source: str
+    cases: int
+    occurred: tuple[Occurrence, ...] = ()
+    gone: tuple[Occurrence, ...] = ()
+    hidden: tuple[Occurrence, ...] = ()
+
+    @property
+    def told(self) -> tuple[Occurrence, ...]:
+        """Those of `gone` that are worth a line each; most runs miss most of the corpus by chance."""
+        return tuple(item for item in self.gone if item.decided or self.source != CORPUS)
+
+    def how(self, item: Occurrence) -> str:
+        """How it is known that an entry of `gone` no longer occurs."""
+        return item.decided or f"not seen in {self.cases} case{'' if self.cases == 1 else 's'}, which is no proof"
+
+
 class RunEnded(Event, frozen=True, kw_only=True):
     """A run is over. `outcomes` counts cases by verdict, `signatures` cases by signature."""
 
@@ -136,6 +187,8 @@ AnyEvent = (
     | WorkerDied
     | Refused
     | Problem
+    | TrialLoaded
+    | BaselineCompared
     | RunEnded
 )
 

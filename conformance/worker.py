@@ -19,8 +19,9 @@ import msgspec
 from conformance.arm import parse_placement
 from conformance.case import Case, load_case, to_json
 from conformance.errors import UsageError
-from conformance.events import CaseCalibrated, CaseStarted, Event, Refused, WorkerReady, to_line
+from conformance.events import CaseCalibrated, CaseStarted, Event, Refused, TrialLoaded, WorkerReady, to_line
 from conformance.job import Job
+from conformance.place import place_of
 from conformance.verdict import Verdict
 
 
@@ -56,6 +57,9 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
     devices.set_up(plan.replicas, one_thread=True)
     trial = None if job.loop is None else load_loop(job.loop)
     emit(WorkerReady(environment=environment()))
+    place = None if trial is None else place_of(trial)
+    if place is not None:
+        emit(TrialLoaded(name=place.name, file=place.file, line=place.line, last_line=place.last_line))
     if job.calibrate:
         _calibrate(job, plan, emit)
     elif job.paths:

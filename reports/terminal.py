@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from conformance.baseline import CORPUS
 from conformance.events import (
+    BaselineCompared,
     CaseCalibrated,
     CaseJudged,
     DivergenceSeen,
@@ -54,6 +56,7 @@ class Terminal:
             FindingMade: self._finding,
             WorkerDied: self._died,
             Problem: self._problem,
+            BaselineCompared: self._baseline,
             RunEnded: self._ended,
         }
 
@@ -152,6 +155,23 @@ class Terminal:
 
     def _problem(self, event: Problem) -> None:
         self._line(f"problem: {event.message}", "yellow")
+
+    def _baseline(self, event: BaselineCompared) -> None:
+        for item in event.occurred:
+            how = item.decided or f"in {item.cases} case{'' if item.cases == 1 else 's'}"
+            link = f" ({item.known.link})" if item.known.link else ""
+            self._line(f"known, {how}: {item.known.signature}: {item.known.sentence}{link}")
+        for item in event.told:
+            self._line(f"no longer occurs: {item.known.signature}: {item.known.sentence} ({event.how(item)})", "green")
+        left = len(event.gone) - len(event.told)
+        if left:
+            what = "known finding" + ("s" if left != 1 else "") + f" of the {CORPUS}"
+            self._line(
+                f"{left} {what} did not occur in {event.cases} case{'' if event.cases == 1 else 's'}, which is no"
+                " proof; --strict-baseline judges the cases they were recorded with"
+            )
+        if event.hidden:
+            self._line(f"{len(event.hidden)} known cannot be seen in these arms")
 
     def _ended(self, event: RunEnded) -> None:
         self.close()

@@ -9,8 +9,10 @@ import click
 
 from conformance.case import load_case
 from conformance.cli import options
-from conformance.cli.inputs import case_files, fresh_report, known_signatures
+from conformance.cli.inputs import case_files, fresh_report, known_findings
 from conformance.cli.outcome import consume
+from conformance.cli.writers import writers
+from conformance.errors import UsageError
 from conformance.job import Job
 
 
@@ -21,6 +23,8 @@ from conformance.job import Job
 @options.arms("single,mirrored:2")
 @options.baseline
 @click.option("--report", default=None, help="Write findings with their repro to this directory.")
+@click.option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0, at the lines of the loop on trial.")
+@options.summary
 @options.as_json
 def check(
     paths: tuple[str, ...],
@@ -30,17 +34,23 @@ def check(
     executions: tuple[str, ...],
     baseline: str | None,
     report: str | None,
+    sarif: str | None,
+    summary: str | None,
     as_json: bool,
 ) -> int:
     """Judge given cases: files, or every *.case.json and case.json below a directory."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.occurrence import closing
 
     devices.require_tensorflow()
+    if sarif is not None and loop is None:
+        raise UsageError("--sarif needs a --loop, whose lines the findings point at")
     files = case_files(paths)
     for file in files:
         load_case(file)
-    known = known_signatures(baseline, as_json)
+    known = known_findings(baseline, as_json)
+    written = writers(summary, sarif)
     if report is not None:
         fresh_report(Path(report))
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
@@ -50,8 +60,10 @@ def check(
             placements=placements,
             executions=executions,
             paths=tuple(str(file) for file in files),
-            known=known,
+            known=known.signatures,
             loop=loop,
             write=report is not None,
         )
-        return consume(run_campaign(job, min(workers, len(files))), as_json, show_report=report is not None).code
+        last = closing(known, baseline or "", job, partial=True)
+        events = run_campaign(job, min(workers, len(files)), last)
+        return consume(events, as_json, show_report=report is not None, known=known, writers=written).code

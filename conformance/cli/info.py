@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from conformance.baseline import CORPUS
 from conformance.cli import options
 from conformance.cli.codes import FAILED, INTERRUPTED, OK
-from conformance.cli.inputs import fresh_report, known_signatures
+from conformance.cli.inputs import fresh_report, known_findings
 from conformance.cli.outcome import consume
 from conformance.errors import UsageError
 from conformance.events import Event
@@ -95,7 +95,7 @@ def _calibrate(job: Job, workers: int, as_json: bool) -> int:
     from conformance.reports.calibration import calibrated, text, to_data
 
     devices.require_tensorflow()
-    job = msgspec.structs.replace(job, known=known_signatures(CORPUS, as_json))
+    job = msgspec.structs.replace(job, known=known_findings(CORPUS, as_json).signatures)
     fresh_report(Path(job.report))
     told: list[Event] = []
 

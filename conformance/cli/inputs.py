@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from conformance.baseline import CORPUS, load_baseline
+from conformance.baseline import CORPUS, Baseline, load_baseline
 from conformance.errors import UsageError
 
 
@@ -42,17 +42,35 @@ def fresh_report(path: Path) -> None:
         path.rename(path.parent / f"{path.name}.{number}")
 
 
-def known_signatures(baseline: str | None, as_json: bool) -> tuple[str, ...]:
-    """The signatures that are no news."""
-    if baseline != CORPUS:
-        return load_baseline(baseline).signatures if baseline else ()
-    from conformance import cases, devices
-    from conformance.environment import TENSORFLOWS, version
+def known_findings(baseline: str | None, as_json: bool) -> Baseline:
+    """The part of a baseline that concerns the versions that are installed; what does not is said in a line.
 
+    Raises:
+        UsageError: when it cannot be read, or is the corpus's and there is no TensorFlow.
+    """
+    from conformance import cases, devices
+    from conformance.environment import installed
+
+    if baseline is None:
+        return Baseline()
+    if baseline != CORPUS:
+        loaded = load_baseline(baseline)
+        known = loaded.concerning(installed())
+        left = len(loaded.findings) - len(known.findings)
+        if left:
+            entries = "entry does not concern" if left == 1 else "entries do not concern"
+            click.echo(f"{baseline}: {left} {entries} {_named(*installed().values())}", err=as_json)
+        return known
     devices.require_tensorflow()
-    installed = version("keras", "keras-nightly"), version(*TENSORFLOWS)
-    taken = cases.recorded_versions(*installed)
-    if taken != installed:
-        named = [f"Keras {keras} with TensorFlow {tensorflow}" for keras, tensorflow in (installed, taken)]
-        click.echo(f"the corpus records nothing for {named[0]}; known is what it records for {named[1]}", err=as_json)
-    return tuple(sorted(cases.known_signatures(*installed)))
+    here = tuple(installed().values())
+    taken = cases.recorded_versions(*here)
+    if taken != here:
+        click.echo(
+            f"the corpus records nothing for {_named(*here)}; known is what it records for {_named(*taken)}",
+            err=as_json,
+        )
+    return cases.baseline(*here)
+
+
+def _named(keras: str, tensorflow: str) -> str:
+    return f"Keras {keras} with TensorFlow {tensorflow}"

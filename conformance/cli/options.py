@@ -68,6 +68,11 @@ baseline = click.option(
     help=f"Known findings, by signature; they do not fail the run. {CORPUS}: those that the corpus of this package"
     " records for the versions that are installed.",
 )
+summary = click.option(
+    "--summary",
+    metavar="FILE",
+    help="Write a summary as Markdown. A job of GitHub Actions has one appended to its own summary without asking.",
+)
 
 
 def at_most(workers: int | None, examples: int | None) -> int:

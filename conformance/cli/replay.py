@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -15,14 +16,18 @@ from conformance.cli.codes import FAILED, NEWS, OK
 @click.argument("folder", metavar="DIR")
 @options.as_json
 def replay(folder: str, as_json: bool) -> int:
-    """Run a finding again, or every finding of a report: FIXED, STILL DIVERGES or ERROR."""
-    from conformance.replay import ERROR, FIXED, replay_folders
+    """Run a finding again, or every finding of a report: FIXED, STILL DIVERGES, CHANGED or ERROR."""
+    from conformance.replay import CHANGED, ERROR, FIXED, STATUSES, STILL, replay_folders
+    from conformance.reports.text import plain
 
-    codes = []
+    codes = {FIXED: OK, STILL: NEWS, CHANGED: NEWS, ERROR: FAILED}
+    counted: Counter[str] = Counter()
     for result in replay_folders(Path(folder)):
+        counted[result.status] += 1
         if as_json:
             click.echo(json.dumps(result.data))
         else:
-            click.echo(f"{result.status}  {result.signature}  {result.message}".rstrip())
-        codes.append({FIXED: OK, ERROR: FAILED}.get(result.status, NEWS))
-    return max(codes)
+            click.echo("  ".join((result.status, plain(result.signature), plain(result.message))).rstrip())
+    if not as_json and counted.total() > 1:
+        click.echo(", ".join(f"{counted[status]} {status}" for status in STATUSES if counted[status]))
+    return max(codes[status] for status in counted)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
+from conformance.baseline import CORPUS
 from conformance.cli import options
-from conformance.cli.codes import NEWS
-from conformance.cli.inputs import fresh_report, known_signatures
+from conformance.cli.inputs import fresh_report, known_findings
 from conformance.cli.outcome import consume
+from conformance.cli.writers import writers
 from conformance.errors import UsageError
 from conformance.job import Job
 
@@ -39,6 +41,7 @@ PROFILES = {"gate": Profile(7.0, examples=40), "nightly": Profile(120.0, seconds
 @click.option(
     "--profile", type=click.Choice(sorted(PROFILES)), default="gate", show_default=True, help="How thoroughly."
 )
+@options.summary
 @options.as_json
 def run(
     examples: int | None,
@@ -52,20 +55,23 @@ def run(
     strict_baseline: bool,
     report: str,
     profile: str,
+    summary: str | None,
     as_json: bool,
 ) -> int:
     """Search for divergences: draw cases, train each in several arms, minimize what diverges."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.occurrence import closing
 
     devices.require_tensorflow()
     seconds = None if duration is None else options.parse_duration(duration)
     chosen = PROFILES[profile]
     if examples is None and seconds is None:
         examples, seconds = chosen.examples, chosen.seconds
-    known = known_signatures(baseline, as_json)
     if strict_baseline and not baseline:
         raise UsageError("--strict-baseline needs a --baseline")
+    known = known_findings(baseline, as_json)
+    written = writers(summary)
     fresh_report(Path(report))
     job = Job(
         report=report,
@@ -76,13 +82,27 @@ def run(
         seconds=seconds,
         seed=seed,
         shrink_seconds=chosen.shrink_seconds,
-        known=known,
+        known=known.signatures,
     )
-    outcome = consume(run_campaign(job, options.at_most(workers, examples)), as_json)
-    if strict_baseline:
-        gone = sorted(set(known) - set(outcome.seen))
-        for signature in gone:
-            click.echo(f"no longer occurs: {signature}", err=as_json)
-        if gone:
-            return outcome.code or NEWS
+    last = closing(known, baseline or "", job, strict=strict_baseline)
+    events = run_campaign(job, options.at_most(workers, examples), last)
+    outcome = consume(events, as_json, known=known, strict=strict_baseline, writers=written)
+    if baseline is None:
+        _hint(outcome.seen, as_json)
     return outcome.code
+
+
+def _hint(seen: Iterable[str], as_json: bool) -> None:
+    """Say which of the signatures that were seen the corpus has."""
+    from conformance import cases
+    from conformance.environment import installed
+
+    here = tuple(installed().values())
+    if cases.recorded_versions(*here) != here:
+        return
+    recorded = cases.baseline(*here)
+    for known in (entry for signature in sorted(seen) if (entry := recorded.entry(signature)) is not None):
+        click.echo(
+            f"known in Keras {here[0]}: {known.signature}: {known.sentence}; --baseline {CORPUS} leaves it out",
+            err=as_json,
+        )

@@ -69,7 +69,7 @@ def test_a_baseline_is_a_list_of_signatures_with_a_sentence_each(tmp_path: Path)
         ("[]", "not a baseline"),
         ('{"findings": [{"sentence": "x"}]}', "missing required field `signature`"),
         ('{"findings": [{"signature": "x", "sentence": "y", "colour": 1}]}', "unknown field `colour`"),
-        ('{"format": 2}', "format 2 is from a newer release; this one reads up to 1"),
+        ('{"format": 3}', "format 3 is from a newer release; this one reads up to 2"),
     ],
 )
 def test_a_malformed_baseline_is_refused_with_its_path(text: str, told: str, tmp_path: Path) -> None:
