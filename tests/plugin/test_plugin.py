@@ -9,6 +9,7 @@ import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -103,6 +104,105 @@ def test_a_worker_that_dies_has_already_said_its_verdicts(pytester: pytest.Pytes
     pytester.makepyfile("import os\ndef test_dies(conformance):\n    conformance.check()\n    os._exit(3)")
     pytester.runpytest_subprocess("-n1", "--max-worker-restart=0", "--conformance-report=out")
     assert _verdicts(pytester, "out").keys() == {"test_dies"}
+
+
+# What machines read: properties of a failing test, and SARIF.
+
+FINDS = """
+import sys, types
+from conformance import DivergenceError, Verdict
+from conformance.stage import Stage
+from conformance.verdict import ArmReport, Cause, Divergence, Observation
+
+def judged(verdict, text):
+    arms = ("trial/single/graph", "fit/single/graph")
+    found = Divergence(arms=arms, axis="trainer", step=0, stage=Stage.LOSS, variable="loss", magnitude=1.0,
+                       allowed=0.0, message=text)
+    seen = Observation(divergence=found, cause=Cause(name="mask_ignored", explanation=text, advice=text),
+                       signature="trainer/loss/mask_ignored", wrong_arm=arms[0])
+    reports = tuple(ArmReport(arm=arm, status="ran") for arm in arms)
+    observations = () if verdict == "unsupported" else (seen,)
+    return Verdict(case=None, verdict=verdict, arms=reports, observations=observations, reason=text)
+
+def check(train_step=None, *, verdict="diverges", text="said"):
+    return judged(verdict, text)
+
+def assert_conforms(train_step=None, *, verdict="diverges", text="said"):
+    raise DivergenceError(text, judged(verdict, text))
+
+api = types.ModuleType("conformance.api")
+api.check, api.assert_conforms = check, assert_conforms
+sys.modules["conformance.api"] = api
+"""
+
+LOOPS = """
+def train_step(model, x, y, loss_fn):
+    predictions = model(x)
+    return loss_fn(y, predictions)
+"""
+
+FINDING_TESTS = """
+import pytest
+from loops import train_step
+
+def test_fails(conformance):
+    conformance.assert_conforms(train_step)
+
+def test_looks(conformance):
+    conformance.check(train_step=train_step)
+
+def test_fit_alone(conformance):
+    conformance.check()
+
+def test_cannot(conformance):
+    conformance.check(train_step, verdict="unsupported")
+
+def test_hostile(conformance):
+    conformance.assert_conforms(train_step, text="\\x1b[31m]]><b>&\\x00\\u202e [x](y)")
+"""
+
+
+@pytest.fixture
+def finds(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project whose loop has a finding."""
+    pytester.makeconftest(FINDS)
+    pytester.makepyfile(loops=LOOPS, test_training=FINDING_TESTS)
+    pytester.syspathinsert()
+    return pytester
+
+
+@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "two workers"])
+def test_findings_reach_the_properties_of_the_test_and_sarif(finds: pytest.Pytester, options: tuple[str, ...]) -> None:
+    result = finds.runpytest_subprocess(*options, "--junitxml=out.xml", "--conformance-sarif=deep/out.sarif")
+    result.assert_outcomes(passed=3, failed=2)
+    junit = ET.parse(finds.path / "out.xml").iter("testcase")  # noqa: S314 - pytest has just written it
+    tests = {item.get("name"): item for item in junit}
+    told = {
+        name: {item.get("name"): item.get("value") for item in test.iter("property")} for name, test in tests.items()
+    }
+    assert told["test_fails"] == {
+        "signature": "trainer/loss/mask_ignored",
+        "cause": "mask_ignored",
+        "wrong_arm": "trial/single/graph",
+    }
+    assert told["test_looks"] == {}
+    (run,) = json.loads((finds.path / "deep" / "out.sarif").read_text("utf-8"))["runs"]
+    places = {
+        (item["artifactLocation"]["uri"], item["region"]["startLine"])
+        for result in run["results"]
+        for item in [result["locations"][0]["physicalLocation"]]
+    }
+    # The loop's line that makes the loss; the test's own where fit alone is on trial.
+    assert places == {("loops.py", 3), ("test_training.py", 10)}
+    assert sum(result["occurrenceCount"] for result in run["results"]) == 4
+    (note,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert note["message"]["text"] == "test_training.py::test_cannot: unsupported: said"
+
+
+def test_a_session_without_findings_writes_sarif_that_says_so(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess("--conformance-sarif=out.sarif", "-k", "something_else")
+    (run,) = json.loads((project.path / "out.sarif").read_text("utf-8"))["runs"]
+    assert (run["results"], run["tool"]["driver"]["rules"]) == ([], [])
 
 
 def test_the_marker_selects_the_tests_that_use_the_fixture(project: pytest.Pytester) -> None:

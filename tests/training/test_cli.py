@@ -6,6 +6,7 @@ import importlib.util
 import json
 import signal
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from conformance.job import Job
 from conformance.judge import Plan, judge_case
 from conformance.supervisor import supervise
 
+CLIPNORM = "distribution/gradient/clip_order/clipnorm"
 CONFORMS = ("--placements", "single", "--executions", "graph")
 
 
@@ -234,13 +236,19 @@ def test_one_object_a_case_with_the_keys_of_the_contract(run: Any, tmp_path: Pat
 
 
 def test_a_conforming_case_ends_with_zero_and_a_known_one_too(run: Any, tmp_path: Path) -> None:
-    known = {"findings": [{"signature": "both/loss/replica_loss_not_scaled", "sentence": "Keras issue"}]}
+    other = {"signature": "trainer/loss/gossip", "sentence": "Not among these cases, which proves nothing."}
+    elsewhere = {"signature": "trainer/loss/old", "sentence": "Long gone.", "versions": ["keras<3"]}
+    known = {
+        "findings": [{"signature": "both/loss/replica_loss_not_scaled", "sentence": "Keras issue"}, other, elsewhere]
+    }
     (tmp_path / "known.json").write_text(json.dumps(known))
     folder = Path(cases.__file__).parent
     paths = [folder / f"{name}.case.json" for name in ("constant_folding", "scalar_loss")]
     ran = run("check", *paths, "--json", "--baseline", "known.json")
     assert [item["verdict"] for item in ran.objects] == ["conforms", "known"]
-    assert (ran.code, ran.err) == (cli.OK, "")
+    assert [item.get("known", [{}])[0].get("sentence") for item in ran.objects] == [None, "Keras issue"]
+    assert ran.code == cli.OK
+    assert ran.err.startswith("known.json: 1 entry does not concern Keras 3.")
 
 
 NEVER = """
@@ -308,6 +316,117 @@ def test_a_folder_that_cannot_be_read_is_refused_before_anything_is_run(
     edited(finding, tmp_path / "a_good_one")
     bad = edited(finding, tmp_path / "bad", **changes)
     assert_refused(run("replay", tmp_path), f"conformance: {bad / 'finding.json'}: ", told)
+
+
+def test_a_finding_that_another_one_took_the_place_of_has_changed(run: Any, finding: Path, tmp_path: Path) -> None:
+    folder = edited(finding, tmp_path / "other", case=to_data(cases.load("scalar_loss")))
+    ran = run("replay", folder, "--json")
+    assert (ran.code, ran.err) == (cli.NEWS, "")
+    (item,) = ran.objects
+    assert (item["status"], item["replayed"]) == ("CHANGED", CLIPNORM)
+    assert item["signature"] not in (None, CLIPNORM)
+    assert item["message"].startswith(f"now {item['signature']}")
+
+
+def test_a_report_is_replayed_whole_and_what_cannot_be_run_is_an_error(run: Any, finding: Path, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    edited(finding, tmp_path / "report" / "a_user_part", case=None)
+    few = {"data": {"rows": 1, "batch_size": 1}}
+    edited(finding, tmp_path / "report" / "b_few_rows", case=to_data(cases.load("clipnorm")) | few)
+    edited(finding, tmp_path / "report" / "c_trial", arms=[{"arm": "trial/single/graph", "status": "ran"}])
+    edited(finding, tmp_path / "report" / "d_no_arm", arms=[{"arm": "gossip", "status": "ran"}])
+    edited(finding, tmp_path / "report" / "e_still")
+    ran = run("replay", tmp_path / "report")
+    assert (ran.code, ran.err) == (cli.FAILED, "")
+    *lines, count = ran.out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["ERROR"] * 4 + ["STILL DIVERGES"]
+    reasons = ["it has no case", "unsupported: 2 replicas for 1 rows", "a user's own loop", "'gossip' is not an arm"]
+    for line, reason in zip(lines, reasons, strict=False):
+        assert reason in line
+    assert count == "1 STILL DIVERGES, 4 ERROR"
+
+
+# A case file is data.
+
+HOSTILE_CASES: dict[str, dict[str, Any]] = {
+    "a layer that is code": {"model__nodes__0__layer": "__import__('pathlib').Path('ran').touch()"},
+    "a layer by its module": {"model__nodes__0__layer": "evil>Evil"},
+    "a layer that is a lambda": {"model__nodes__0__layer": "Lambda"},
+    "a path for an optimizer": {"optimizer__name": "../evil.py"},
+    "a loss of another module": {"losses__0__name": "evil.touch"},
+    "an activation that is code": {"model__nodes__0__config__activation": "lambda x: __import__('evil')"},
+    "a serialized object": {"model__nodes__0__config": {"module": "evil", "class_name": "Evil", "config": {}}},
+    "an option that is a pickle": {"optimizer__config": {"learning_rate": "gASVHwAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOU"}},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE_CASES.values(), ids=HOSTILE_CASES.keys())
+@pytest.mark.parametrize("command", ["check", "replay"])
+def test_nothing_in_a_case_is_executed(
+    run: Any, finding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, changes: dict[str, Any]
+) -> None:
+    (tmp_path / "evil.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(tmp_path / "bad.case.json", **changes)
+    if command == "replay":
+        folder = edited(finding, tmp_path / "bad", case=json.loads(path.read_bytes()))
+        (folder / "repro.py").write_text("import evil\n")
+        path = folder
+    assert_refused(run(command, path), f"conformance: {path}", "")
+    assert not (tmp_path / "ran").exists()
+    assert "evil" not in sys.modules
+
+
+def test_a_script_in_a_findings_folder_is_left_alone(run: Any, finding: Path, tmp_path: Path) -> None:
+    folder = edited(finding, tmp_path / "a", case=None)
+    for name in ("repro.py", "conftest.py", "sitecustomize.py", "case.json"):
+        (folder / name).write_text("import pathlib\npathlib.Path('ran').touch()\n")
+    assert run("replay", folder).code == cli.FAILED
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_report_is_rendered_again(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = types.ModuleType("conformance.reports.render")
+    stand_in.render = lambda directory: [directory / "report.md", directory / "index.html"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "conformance.reports.render", stand_in)
+    (tmp_path / "out").mkdir()
+    ran = run("report", "out")
+    assert (ran.code, ran.out, ran.err) == (cli.OK, "out/report.md\nout/index.html\n", "")
+    assert_refused(run("report", "nowhere"), "conformance: nowhere is no directory", "")
+
+
+SUMMED = """
+import tensorflow as tf
+
+def train_step(model, optimizer, loss_fn, x, y):
+    with tf.GradientTape() as tape:
+        predictions = model(x, training=False)
+        loss = 3.0 * loss_fn(y, predictions)
+    optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
+    return loss
+"""
+
+
+def test_a_loop_is_pointed_at_and_its_job_summed_up(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "github.md"))
+    (tmp_path / "summed.py").write_text(SUMMED)
+    path = write(tmp_path / "one.case.json", data__rows=2, data__batch_size=2)
+    written = ("--sarif", "out.sarif", "--summary", "mine.md")
+    ran = run("check", path, "--loop", "summed:train_step", "--json", *written, *CONFORMS)
+    assert (ran.code, ran.err) == (cli.NEWS, "")
+    (run_,) = json.loads((tmp_path / "out.sarif").read_text("utf-8"))["runs"]
+    (result, *_) = run_["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"] == {"uri": "summed.py", "uriBaseId": "%SRCROOT%"}
+    assert place["region"] == {"startLine": 7}
+    assert list(result["partialFingerprints"].values()) == [ran.objects[0]["signature"]]
+    for name in ("github.md", "mine.md"):
+        assert f"`{result['ruleId']}`" in (tmp_path / name).read_text("utf-8")
+
+
+def test_sarif_without_a_loop_points_at_nothing_and_is_refused(run: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "one.case.json")
+    assert_refused(run("check", path, "--sarif", "out.sarif"), "conformance: --sarif needs a --loop", "")
 
 
 WORKER = """
