@@ -177,7 +177,7 @@ class Judge:
     def _note(self, verdict: Verdict, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._write(verdict)
         if self._item.config.getoption("conformance_sarif", default=None) is not None:
-            self._carry(verdict, args[0] if args else kwargs.get("train_step"))
+            self._carry(verdict, (args[0] if args else kwargs.get("train_step")) or _own_step(verdict, kwargs))
 
     def _write(self, verdict: Verdict) -> None:
         """Append the verdict at once: a worker that crashes later has already said it."""
@@ -227,6 +227,12 @@ def conformance(request: pytest.FixtureRequest) -> Judge:
     worker: Mapping[str, Any] = getattr(request.config, "workerinput", {})
     name = VERDICTS.replace("*", str(worker.get("workerid", "main")))
     return Judge(request.node, None if report is None else report / name)
+
+
+def _own_step(verdict: Verdict, kwargs: Mapping[str, Any]) -> Any:
+    """What makes the model where its own `train_step` is on trial: the nearest to it that can be pointed at."""
+    on_trial = any(report.arm.startswith("trial/") for report in verdict.arms)
+    return kwargs.get("model") if on_trial else None
 
 
 def _report(config: pytest.Config) -> Path | None:

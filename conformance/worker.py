@@ -63,7 +63,7 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
     if job.calibrate:
         _calibrate(job, plan, emit)
     elif job.paths:
-        _judge(job, plan, trial, emit)
+        judge(job, plan, trial, emit)
     else:
         _search(job, plan, emit)
 
@@ -91,7 +91,15 @@ def _search(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
     ).run()
 
 
-def _judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable[[Event], None]) -> None:
+def judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable[[Event], None]) -> None:
+    """Judge the cases of a job, and make findings of what is news where that is asked for.
+
+    Args:
+        job: the job.
+        plan: its arms.
+        trial: the user's loop, if any.
+        emit: takes the events.
+    """
     from conformance import findings
     from conformance.judge import judge_case
     from conformance.search import judged
@@ -102,8 +110,12 @@ def _judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable
         emit(CaseStarted(index=index, case=to_json(case)))
         started = time.monotonic()
         verdict = judge_case(case, plan, trial)
-        if job.write and trial is None and verdict.observations and verdict.signature not in known:
-            made = findings.write(Path(job.report), verdict, case, 0, 0.0)
+        news = [item for item in verdict.observations if item.signature not in known]
+        if job.write and trial is None and news:
+            # What is known may be graver, and is no reason to keep silent about the rest.
+            others = tuple(item for item in verdict.observations if item is not news[0])
+            first = msgspec.structs.replace(verdict, observations=(news[0], *others))
+            made = findings.write(Path(job.report), first, case, 0, 0.0)
             emit(made)
             verdict = msgspec.structs.replace(verdict, repro=made.repro)
         emit(judged(index, verdict, time.monotonic() - started, known, path))

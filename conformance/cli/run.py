@@ -88,11 +88,11 @@ def run(
     events = run_campaign(job, options.at_most(workers, examples), last)
     outcome = consume(events, as_json, known=known, strict=strict_baseline, writers=written)
     if baseline is None:
-        _hint(outcome.seen, as_json)
+        hint(outcome.seen, as_json)
     return outcome.code
 
 
-def _hint(seen: Iterable[str], as_json: bool) -> None:
+def hint(seen: Iterable[str], as_json: bool) -> None:
     """Say which of the signatures that were seen the corpus has."""
     from conformance import cases
     from conformance.environment import installed

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from conformance import cases
-from conformance.arm import parse_placement
 from conformance.case import from_json, load_case, to_json
+from conformance.cases.make import plan_of, script_of
 from conformance.errors import UsageError
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 
 FOLDER = Path(cases.__file__).resolve().parent
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
@@ -28,14 +29,37 @@ def installed(*distributions: str) -> str:
 
 @pytest.mark.parametrize("entry", cases.entries(), ids=lambda entry: entry.name)
 def test_a_case_is_judged_as_recorded(entry: cases.Entry) -> None:
-    plan = Plan(placements=tuple(map(parse_placement, entry.placements)), executions=entry.executions)
-    verdict = judge_case(cases.load(entry.name), plan)
+    verdict = judge_case(cases.load(entry.name), plan_of(entry))
     recorded = entry.recorded(installed("keras"), installed(*TENSORFLOWS))
     # Versions nobody has looked at: that it can be judged is all that is known.
     assert verdict.arms
     if recorded is not None:
         seen = tuple(item.signature for item in verdict.observations)
         assert (verdict.verdict, seen, verdict.flaky) == (recorded.verdict, recorded.signatures, ()), str(verdict)
+        assert unmeasured(script_of(verdict)) == unmeasured(written(entry)), "run python -m conformance.cases.make"
+
+
+def written(entry: cases.Entry) -> str | None:
+    path = cases.repro(entry.name)
+    return path.read_text("utf-8") if path.exists() else None
+
+
+def unmeasured(script: str | None) -> str | None:
+    """A script without the numbers that were measured, which end otherwise on another machine."""
+    return (
+        script if script is None else " ".join(re.sub(r"-?\d+\.[\d.]*(e[-+]?\d+)?|\d+e[-+]?\d+", "#", script).split())
+    )
+
+
+def test_a_script_of_the_folder_belongs_to_a_case_that_diverges() -> None:
+    diverging = {entry.name for entry in cases.entries() if any(item.signatures for item in entry.verdicts)}
+    scripts = {path.name.removesuffix(".repro.py") for path in FOLDER.glob("*.repro.py")}
+    assert scripts <= diverging
+
+
+def test_a_script_is_compared_without_what_was_measured_alone() -> None:
+    assert unmeasured("off by 0.125, 2 times\natol=1e-06") == unmeasured("off by 0.1250001, 2 times atol=1.1e-06")
+    assert unmeasured("seed(1), 0.5") != unmeasured("seed(2), 0.5")
 
 
 def test_the_index_names_every_file_and_no_other() -> None:

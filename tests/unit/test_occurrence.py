@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from conformance import cases, occurrence
+from conformance import campaign, cases, occurrence
 from conformance.baseline import CORPUS, Baseline, Known
 from conformance.cli.codes import FAILED, NEWS, OK
 from conformance.cli.outcome import Outcome, consume
+from conformance.cli.run import hint
 from conformance.errors import UsageError
-from conformance.events import BaselineCompared, CaseJudged, Event, Occurrence, Problem, RunEnded, WorkerDied
+from conformance.events import BaselineCompared, CaseJudged, Event, Occurrence, Problem, RunEnded, WorkerDied, from_line
 from conformance.job import Job
 from conformance.occurrence import closing, compared
 from conformance.reports.terminal import Terminal
@@ -248,3 +249,38 @@ def test_a_hostile_baseline_is_harmless_on_a_terminal() -> None:
     lines = on_terminal(event)
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
+
+
+# In a run.
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_a_run_says_of_its_baseline_is_kept_and_comes_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    def supervise(jobs: list[Job], report: Path) -> Iterator[Event]:
+        yield CaseJudged(index=0, seconds=0.0, outcome="known", signatures=("trainer/a",))
+        if interrupted:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign, "supervise", supervise)
+    job = Job(report=str(tmp_path / "out"), examples=1)
+    *_, last, ended = campaign.run(job, 1, closing(baseline("trainer/a", "trainer/b"), "known.json", job))
+    assert isinstance(last, BaselineCompared)
+    assert isinstance(ended, RunEnded)
+    assert (names(last.occurred), names(last.gone)) == (["trainer/a"], [] if interrupted else ["trainer/b"])
+    kept = [from_line(line) for line in (tmp_path / "out" / "events.jsonl").read_bytes().splitlines()]
+    assert kept[-2:] == [last, ended]
+
+
+def test_a_run_says_which_of_its_findings_the_corpus_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+    monkeypatch.setattr("conformance.environment.installed", lambda: here)
+    hint({CLIPNORM, "trainer/loss/ours"}, as_json=True)
+    title = cases.entries_showing(CLIPNORM)[0].title
+    assert capsys.readouterr() == ("", f"known in Keras 3.15.1: {CLIPNORM}: {title}; --baseline corpus leaves it out\n")
+    monkeypatch.setattr("conformance.environment.installed", lambda: {**here, "keras": "2.0"})
+    hint({CLIPNORM}, as_json=False)
+    assert capsys.readouterr() == ("", "")

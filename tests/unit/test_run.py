@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import events
+from conformance import cases, events
 from conformance.baseline import load_baseline
 from conformance.campaign import share
 from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
-from conformance.events import CaseJudged, Event, RunEnded, WorkerDied, from_line, to_line
+from conformance.events import CaseJudged, Event, FindingMade, RunEnded, WorkerDied, from_line, to_line
 from conformance.job import Job
 from conformance.raised import Raised, describe
+from conformance.stage import Stage
+from conformance.verdict import Cause, Divergence, Observation, Verdict
+from conformance.worker import judge
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 50))
@@ -79,6 +82,58 @@ def test_a_malformed_baseline_is_refused_with_its_path(text: str, told: str, tmp
         load_baseline(path)
     assert str(refused.value).startswith(f"{path}: ")
     assert told in str(refused.value)
+
+
+def test_a_known_divergence_does_not_hide_one_that_is_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tuple(
+        Observation(
+            divergence=Divergence(
+                arms=("fit/single/graph", "loop/single/graph"),
+                axis="trainer",
+                step=0,
+                stage=Stage.LOSS,
+                variable="loss",
+                magnitude=1.0,
+                allowed=0.0,
+                message="said",
+            ),
+            cause=Cause(name="mask_ignored", explanation="said", advice="said"),
+            signature=signature,
+        )
+        for signature in ("known", "news", "more")
+    )
+    verdict = Verdict(case=None, verdict="diverges", observations=seen)
+    written: list[str | None] = []
+
+    def write(report: Path, verdict: Verdict, *_: object) -> Any:
+        written.append(verdict.signature)
+        return FindingMade(
+            signature=str(verdict.signature),
+            message="",
+            cause="",
+            explanation="",
+            advice="",
+            wrong_arm=None,
+            folder="",
+            repro="repro.py",
+            repro_status="",
+            layers=0,
+            attempts=0,
+            seconds=0.0,
+        )
+
+    monkeypatch.setattr("conformance.judge.judge_case", lambda *_: verdict)
+    monkeypatch.setattr("conformance.findings.write", write)
+    told: list[Event] = []
+    path = Path(cases.__file__).parent / "clipnorm.case.json"
+    for known in (("known",), ("known", "news", "more")):
+        judge(Job(report=str(tmp_path), paths=(str(path),), known=known), None, None, told.append)
+    assert written == ["news"]
+    judged = [event for event in told if isinstance(event, CaseJudged)]
+    assert [(event.outcome, event.signatures) for event in judged] == [
+        ("diverges", ("known", "news", "more")),
+        ("known", ("known", "news", "more")),
+    ]
 
 
 @pytest.mark.parametrize(
