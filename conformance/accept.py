@@ -14,7 +14,6 @@ from pathlib import Path
 from conformance.baseline import Baseline, Known, is_link
 from conformance.errors import UsageError
 from conformance.finding import REPRODUCED, Finding
-from conformance.reports.folder import load_finding
 from conformance.reports.text import plain
 from conformance.versions import Range, concerned
 
@@ -42,23 +41,6 @@ class Asked:
             raise UsageError(f"--link {self.link!r} should be an http or https address")
         if self.sentence is not None and not plain(self.sentence):
             raise UsageError("--sentence is empty; say what happens, or leave it out for what the cause says")
-
-
-def findings_below(paths: Iterable[Path]) -> list[tuple[Path, Finding]]:
-    """The findings in these folders, each that of a finding or a report.
-
-    Raises:
-        UsageError: when one holds none, or one of them cannot be read.
-    """
-    found: dict[Path, Finding] = {}
-    for path in paths:
-        folders = [path] if (path / "finding.json").exists() else sorted(p.parent for p in path.rglob("finding.json"))
-        # A folder that is being written beside its place begins with a dot.
-        folders = [folder for folder in folders if not folder.name.startswith(".")]
-        if not folders:
-            raise UsageError(f"{path} holds no finding; give a folder with a finding.json, or a report")
-        found |= {folder: load_finding(folder) for folder in folders}
-    return list(found.items())
 
 
 def refuse_not_reproduced(findings: Iterable[tuple[Path, Finding]]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from conformance import cases
 from conformance.arm import parse_placement
 from conformance.baseline import Baseline, Known
-from conformance.campaign import Closing
+from conformance.campaign import Closing, share
 from conformance.errors import UsageError
 from conformance.events import BaselineCompared, CaseJudged, Event, Occurrence, Problem, WorkerDied
 from conformance.job import Job
@@ -44,12 +44,13 @@ def compared(baseline: Baseline, source: str, job: Job, counted: Mapping[str, in
     )
 
 
-def decided(told: BaselineCompared, job: Job) -> Iterator[Event]:
+def decided(told: BaselineCompared, job: Job, workers: int = 1) -> Iterator[Event]:
     """Judge the cases of the corpus that entries were recorded with which a run did not see.
 
     Args:
         told: what the run saw.
         job: the run's; what its workers say is kept below its report, in `baseline`.
+        workers: how many processes.
 
     Yields:
         `WorkerDied` or `Problem` where a case could not be judged, and `told` at the end, with what was decided.
@@ -67,7 +68,7 @@ def decided(told: BaselineCompared, job: Job) -> Iterator[Event]:
             write=False,
         )
         try:
-            for event in supervise([part], Path(part.report)):
+            for event in supervise(share(part, workers), Path(part.report)):
                 if isinstance(event, CaseJudged) and event.path is not None:
                     shown[paths[event.path]] = event.signatures
                 elif isinstance(event, WorkerDied):
@@ -124,7 +125,9 @@ _NEEDED: dict[str, Callable[[Job], bool]] = {
 """By the axis, with which a signature begins: whether the arms of a job can show such a finding."""
 
 
-def closing(baseline: Baseline, source: str, job: Job, *, strict: bool = False, partial: bool = False) -> Closing:
+def closing(
+    baseline: Baseline, source: str, job: Job, *, strict: bool = False, partial: bool = False, workers: int = 1
+) -> Closing:
     """What a run tells of its baseline before it ends; nothing where there is none.
 
     Args:
@@ -133,6 +136,7 @@ def closing(baseline: Baseline, source: str, job: Job, *, strict: bool = False, 
         job: the run's.
         strict: whether what the run did not see is decided by the corpus where it can be.
         partial: whether only what occurred is told: a few cases that somebody chose say nothing of all others.
+        workers: how many processes judge cases of the corpus.
     """
 
     def told(counted: Mapping[str, int], judged: int, more: bool) -> Iterator[Event]:
@@ -142,7 +146,7 @@ def closing(baseline: Baseline, source: str, job: Job, *, strict: bool = False, 
         if partial or not more:
             yield msgspec.structs.replace(seen, gone=(), hidden=())
         elif strict:
-            yield from decided(seen, job)
+            yield from decided(seen, job, workers)
         else:
             yield seen
 

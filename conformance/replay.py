@@ -14,7 +14,7 @@ from typing import Any
 from conformance.arm import parse_arm
 from conformance.errors import ConformanceError, UsageError
 from conformance.finding import Finding
-from conformance.reports.folder import load_finding
+from conformance.finding_folders import findings_below
 from conformance.verdict import CONFORMS, DIVERGES, Verdict, verdict_to_data
 
 FIXED, STILL, CHANGED, ERROR = "FIXED", "STILL DIVERGES", "CHANGED", "ERROR"
@@ -50,10 +50,7 @@ def replay_folders(path: Path) -> Iterator[Replayed]:
     Raises:
         UsageError: when there is no finding, or it is malformed or from a newer format; before anything is run.
     """
-    folders = [path] if (path / "finding.json").exists() else sorted(p.parent for p in path.rglob("finding.json"))
-    if not folders:
-        raise UsageError(f"{path} holds no finding; give a folder with a finding.json, or a report")
-    loaded = [(folder, load_finding(folder)) for folder in folders]
+    loaded = findings_below([path])
     # A process has the devices it starts with: those of the finding that needs the most.
     most = max(_replicas(finding) for _, finding in loaded)
     for folder, finding in loaded:

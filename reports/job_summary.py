@@ -100,7 +100,8 @@ class JobSummary:
         self._outcomes[event.outcome] += 1
         if event.verdict is None:
             return
-        verdict = verdict_from_data(event.verdict)
+        # Its case is of no interest here, and may name a layer that only the worker has.
+        verdict = verdict_from_data({**event.verdict, "case": None})
         for item in verdict.observations:
             found = self._found.setdefault(
                 item.signature,

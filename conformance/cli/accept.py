@@ -41,7 +41,8 @@ def accept(
     even_if_not_reproduced: bool,
 ) -> int:
     """Put findings into a baseline: a folder of one, or a report with all of its findings."""
-    from conformance.accept import Asked, accepted, findings_below, refuse_not_reproduced
+    from conformance.accept import Asked, accepted, refuse_not_reproduced
+    from conformance.finding_folders import findings_below
     from conformance.reports.text import plain
 
     if baseline == CORPUS:

@@ -84,8 +84,9 @@ def run(
         shrink_seconds=chosen.shrink_seconds,
         known=known.signatures,
     )
-    last = closing(known, baseline or "", job, strict=strict_baseline)
-    events = run_campaign(job, options.at_most(workers, examples), last)
+    processes = options.at_most(workers, examples)
+    last = closing(known, baseline or "", job, strict=strict_baseline, workers=options.at_most(workers, None))
+    events = run_campaign(job, processes, last)
     outcome = consume(events, as_json, known=known, strict=strict_baseline, writers=written)
     if baseline is None:
         hint(outcome.seen, as_json)

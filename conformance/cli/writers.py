@@ -100,7 +100,7 @@ class _Sarif:
         if isinstance(event, TrialLoaded):
             self._place = Place(event.name, event.file, event.line, event.last_line)
         elif isinstance(event, CaseJudged) and event.verdict is not None and event.outcome != KNOWN:
-            verdict = verdict_from_data(event.verdict)
+            verdict = verdict_from_data({**event.verdict, "case": None})
             if self._place is None:
                 self._notes += [f"no file of the loop is known: {item.signature}" for item in verdict.observations]
             else:

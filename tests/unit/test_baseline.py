@@ -295,6 +295,14 @@ def test_a_report_accepts_all_of_its_findings(accept: Any, tmp_path: Path) -> No
     assert [entry.signature for entry in entries()] == ["a/x", "b/x", "c/x"]
 
 
+def test_a_folder_that_is_still_being_written_is_no_finding_yet(accept: Any, tmp_path: Path) -> None:
+    made(tmp_path / "report" / ".partial-x")
+    assert "holds no finding" in accept(tmp_path / "report").err
+    made(tmp_path / "report", "a/x")
+    assert accept(tmp_path / "report").code == 0
+    assert [entry.signature for entry in entries()] == ["a/x"]
+
+
 def test_an_entry_that_is_there_is_said_to_be_and_stays_as_it_is(accept: Any, tmp_path: Path) -> None:
     folder = made(tmp_path / "report")
     accept(folder, "--sentence", "Mine.", "--by", "them")

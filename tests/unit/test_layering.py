@@ -64,7 +64,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("calibrator", "environment", "minimize"),
     ("events",),
     ("reports.*", "reports"),
-    ("search", "findings", "replay", "accept"),
+    ("search", "findings", "replay", "accept", "finding_folders"),
     ("job",),
     ("worker",),
     ("supervisor",),
