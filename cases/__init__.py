@@ -111,7 +111,9 @@ def known_signatures(keras: str, tensorflow: str) -> frozenset[str]:
 
 
 def baseline(keras: str, tensorflow: str) -> Baseline:
-    """What the corpus records as a baseline; a signature that several cases show is told as the first of them tells it.
+    """What the corpus records as a baseline.
+
+    A signature that several cases show is told as one tells it that shows it before all else, if there is one.
 
     Args:
         keras: the version of Keras.
@@ -119,11 +121,12 @@ def baseline(keras: str, tensorflow: str) -> Baseline:
     """
     versions = recorded_versions(keras, tensorflow)
     concerned = tuple(f"{name}=={version}" for name, version in zip(DISTRIBUTIONS, versions, strict=True))
+    shown = [(entry, item.signatures) for entry in entries() if (item := entry.recorded(*versions)) is not None]
     known: dict[str, Known] = {}
-    for entry in entries():
-        recorded = entry.recorded(*versions)
-        for signature in () if recorded is None else recorded.signatures:
-            known.setdefault(signature, Known(signature, entry.title, link=entry.link, versions=concerned))
+    for first in (True, False):
+        for entry, signatures in shown:
+            for signature in signatures[:1] if first else signatures:
+                known.setdefault(signature, Known(signature, entry.title, link=entry.link, versions=concerned))
     return Baseline().taking(known.values())
 
 

@@ -198,6 +198,12 @@ def test_the_corpus_is_a_baseline_with_a_sentence_and_the_versions_it_was_seen_o
         assert cases.entries_showing(entry.signature)
 
 
+def test_a_finding_of_several_cases_is_told_by_the_one_that_is_about_it() -> None:
+    entry = cases.baseline("3.15.1", "2.21.0").entry("distribution/logs/replica_reported_loss")
+    assert entry is not None
+    assert entry.sentence == next(item.title for item in cases.entries() if item.name == "reported_loss")
+
+
 # conformance accept.
 
 
