@@ -17,7 +17,7 @@ from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.evaluate import ALL_RULES, Evaluator
 from conformance.referee.gradient_clauses import Gradients, summed_over_replicas
 from conformance.referee.schedule_rules import SCHEDULE_RULES
-from conformance.referee.update_rules import UPDATE_RULES
+from conformance.referee.update_rules import COUNTING, UPDATE_RULES
 from conformance.stage import Stage
 
 
@@ -207,18 +207,18 @@ def _rate(evaluator: Evaluator) -> Any:
 def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
     for by, told in ((1, "the rate of the step after"), (-1, "the rate of the step before")):
         yield from _rates(evaluator, partial(_shifted, by), told)
-    for which, told in ((_every, "every step"), (_first, "the first step")):
-        yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
-    # Optimizers that count correct their biases by the number of the step.
+    name = evaluator.reading.optimizer_class
+    if isinstance(_rate(evaluator), Mapping) or name in COUNTING:
+        for which, told in ((_every, "every step"), (_first, "the first step")):
+            yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
+    if name not in COUNTING:
+        return
     for by in (1, -1):
 
         def shifted(step: UpdateStep, by: int = by) -> Any:
-            rule = UPDATE_RULES[evaluator.reading.optimizer_class]
-            return rule(replace(step, iterations=max(step.iterations + by, 0)))
+            return UPDATE_RULES[name](replace(step, iterations=max(step.iterations + by, 0)))
 
-        name = evaluator.reading.optimizer_class
-        if name in UPDATE_RULES:
-            yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
+        yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
 
 
 def _every(step: int) -> bool:
