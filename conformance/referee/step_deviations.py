@@ -58,6 +58,22 @@ def _statistics_kept(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant(_mode(anew_every=every), "the moving statistics start anew with every epoch")
 
 
+def _of_no_rows(evaluator: Evaluator) -> Iterator[Variant]:
+    if not evaluator.twin.coupled or not evaluator.leaves_out_a_replica:
+        return
+
+    def undefined(gradients: Gradients, scales: Collection[str]) -> Gradients:
+        return {name: np.full_like(value, np.nan) if name in scales else value for name, value in gradients.items()}
+
+    states = {"statistics_of_no_rows": lambda before, after: dict(after)}
+    told = "a replica without rows takes the mean of nothing, NaN, into its moving statistics"
+    yield Variant({**states, "gradient_of_no_rows": undefined}, f"{told} and the gradient of gamma", _NO_ROWS)
+    yield Variant(states, told, _NO_ROWS)
+
+
+_NO_ROWS = "no_rows"
+
+
 def _stream_kept(evaluator: Evaluator) -> Iterator[Variant]:
     def kept(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
         return {name: before[name] if "seed_generator" in name else after[name] for name in after}
@@ -395,6 +411,7 @@ UPDATE_DEVIATIONS: tuple[Deviation, ...] = (
 FORWARD_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("training_flag_false", (Stage.OUTPUTS,), _inference),
     Deviation("model_called_twice", (Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE), _twice),
+    Deviation("replica_local_statistics", (Stage.LOCAL_GRADIENT, Stage.STATE), _of_no_rows, today=True),
     Deviation("batchnorm_statistics_not_updated", (Stage.STATE,), _statistics_kept),
     Deviation("random_stream_differs", (Stage.OUTPUTS, Stage.STATE), _stream_kept),
     Deviation("loss_reported_after_update", (Stage.LOSS,), _after_update),
