@@ -43,7 +43,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("referee.*", "referee"),
     ("compare",),
     ("square",),
-    ("deviations",),
+    ("deviations.*", "deviations"),
     ("diagnose",),
     ("attribution",),
     ("judge",),
