@@ -52,7 +52,9 @@ def calibrate(case: Case, plan: Plan, known: frozenset[str] = frozenset(), path:
 class _Case:
     def __init__(self, subject: Training, plan: Plan, known: frozenset[str], path: str) -> None:
         self.subject, self.plan, self.path = subject, plan, path
-        self._baseline = known
+        # Each arm is judged by itself, which has no axis: of two arms that deviate at one stage in different ways, only
+        # holding them against one another says which way is whose.
+        self._baseline = frozenset(map(_without_axis, known))
         self._repeated = 0
         self._judgements: list[Judgement] = []
         self._known: set[str] = set()
@@ -121,7 +123,7 @@ class _Case:
         for execution in self.plan.executions:
             judged = {item.arm: item for item in self._judgements if item.arm.execution == execution}
             for told in attributed(judged, self.plan.placements):
-                if told.signature in self._baseline:
+                if _without_axis(told.signature) in self._baseline:
                     self._known.add(told.signature)
                 else:
                     self._tell(told.signature, told.suspect, divergence_of(told).message)
@@ -137,3 +139,7 @@ class _Case:
                 places = [Worst(r.value, self.path, str(judgement.arm), name, r.step, r.name) for r in items]
                 seen.setdefault(name, []).extend(places)
         return {name: ratios(items) for name, items in seen.items()}
+
+
+def _without_axis(signature: str) -> str:
+    return signature.partition("/")[2]

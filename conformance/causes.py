@@ -427,8 +427,10 @@ _ENTRIES = (
     ),
     CauseEntry(
         "replica_local_statistics",
-        "Batch normalization takes its statistics from the rows of one replica, not from those of the global batch.",
-        "Synchronize them: `keras.layers.BatchNormalization(synchronized=True)`.",
+        "Batch normalization takes its statistics from the rows of one replica, not from those of the global batch;"
+        " where a batch leaves a replica without rows, they are NaN, and so is the gradient of its scale.",
+        "Synchronize them: `keras.layers.BatchNormalization(synchronized=True)`. Let no batch have fewer rows than"
+        " there are replicas: `dataset = dataset.batch(global_batch_size, drop_remainder=True)`.",
         "2.2",
         Stage.OUTPUTS,
     ),

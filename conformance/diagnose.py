@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conformance.causes import CAUSES, CauseEntry
 from conformance.compare import Difference
 from conformance.deviations import DEVIATIONS, Context
 from conformance.stage import Stage
@@ -19,22 +20,19 @@ def diagnose(context: Context) -> tuple[Cause, str]:
         replay = deviation.replay(context)
         if replay is None:
             continue
-        cause = Cause(
-            name=deviation.name,
-            explanation=deviation.explanation,
-            advice=deviation.advice,
-            exact=replay.exact,
-            evidence=replay.evidence,
-        )
-        stage = context.difference.stage if deviation.name == "raises_in_one_arm" else deviation.stage
+        entry = CAUSES[deviation.name]
+        told = (deviation.told,) if deviation.told else ()
+        # An exception is not of the stage where its kind enters first, but of the one that it ended.
+        stage = context.difference.stage if deviation.name == "raises_in_one_arm" else entry.stage
+        cause = _cause(entry, (*told, *replay.evidence), exact=replay.exact)
         return cause, signature(context.axis, stage, deviation.name, replay.feature)
-    cause = Cause(
-        name="unexplained",
-        explanation="No known deviation reproduces what was seen.",
-        advice="Read the evidence; the first wrong stage is where to look, and the repro shows it alone.",
-        evidence=evidence(context.difference),
-    )
-    return cause, signature(context.axis, context.difference.stage, "unexplained", "")
+    entry = CAUSES["unexplained"]
+    cause = _cause(entry, evidence(context.difference), exact=False)
+    return cause, signature(context.axis, context.difference.stage, entry.name, "")
+
+
+def _cause(entry: CauseEntry, evidence: tuple[str, ...], *, exact: bool) -> Cause:
+    return Cause(name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=exact, evidence=evidence)
 
 
 def signature(axis: str, stage: Stage, cause: str, feature: str) -> str:

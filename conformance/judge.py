@@ -135,7 +135,7 @@ class Judge:
     def referee(self) -> Referee | None:
         """The referee of this training; None where its model cannot be made in float64."""
         try:
-            return Referee(self.subject)
+            return Referee(self.subject, alternatives=not self._quick)
         except UnsupportedError as error:
             self._unjudged.append(f"the referee judges nothing: {error}")
             return None

@@ -103,6 +103,11 @@ class Evaluator:
         return bool(self.uneven_rows)
 
     @property
+    def leaves_out_a_replica(self) -> bool:
+        """Whether any batch has fewer rows than there are replicas."""
+        return any(0 in self.reading.rows(step) for step in self.reading.steps)
+
+    @property
     def partial(self) -> bool:
         """Whether any batch has fewer rows than the nominal size."""
         return any(sum(self.reading.rows(step)) != self.reading.batch_size for step in self.reading.steps)
@@ -192,6 +197,8 @@ class Evaluator:
         for replica, one in enumerate(self.forward(step, rules)):
             before = self.reading.states(step, replica)
             left = rules["states_left"](before, one.states)
+            if not one.rows:
+                left = rules["statistics_of_no_rows"](before, left)
             for name, value in left.items():
                 found.setdefault(name, []).append(np.asarray(value))
         return {name: tuple(values) for name, values in found.items()}
@@ -289,7 +296,10 @@ class Evaluator:
             totals = [share * scale for share in shares(scene, rules)]
         found: dict[str, list[Array]] = {}
         for one, total in zip(passes, totals, strict=True):
-            for name, gradient in differentiated(one.tape, total, self.twin.trainable).items():
+            gradients = differentiated(one.tape, total, self.twin.trainable)
+            if not one.rows:
+                gradients = rules["gradient_of_no_rows"](gradients, self.twin.scales)
+            for name, gradient in gradients.items():
                 found.setdefault(name, []).append(gradient)
         return {name: tuple(values) for name, values in found.items() if len(values) == len(passes)}
 

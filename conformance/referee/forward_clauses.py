@@ -131,5 +131,20 @@ def states_left(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict
     return dict(after)
 
 
-FORWARD_RULES: Rules = {"called": called, "states_left": states_left}
+@clause("8.4", source="https://www.tensorflow.org/tutorials/distribute/custom_training")
+def statistics_of_no_rows(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
+    """A replica for which a batch has no rows has no statistics to add, and leaves the moving ones as they were.
+
+    Args:
+        before: statistics and random states by name, what the step started from.
+        after: what a forward pass of no rows left.
+    """
+    return {name: after[name] if "seed_generator" in name else before[name] for name in after}
+
+
+FORWARD_RULES: Rules = {
+    "called": called,
+    "states_left": states_left,
+    "statistics_of_no_rows": statistics_of_no_rows,
+}
 """The clauses of these chapters that a deviation may replace, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,19 @@ def handed_over(gradients: Gradients, variables: Gradients) -> Gradients:
     return gradients
 
 
+@clause("5.6", source="https://www.tensorflow.org/tutorials/distribute/custom_training")
+def gradient_of_no_rows(gradients: Gradients, scales: Collection[str]) -> Gradients:
+    """A replica for which a batch has no rows adds the gradient of its share of the penalties, and nothing else.
+
+    Args:
+        gradients: the derivative of its share of the loss.
+        scales: which of them are the scales of normalizations by the statistics of the batch.
+    """
+    return gradients
+
+
 GRADIENT_RULES: Rules = {
+    "gradient_of_no_rows": gradient_of_no_rows,
     "handed_over": handed_over,
     "summed_over_replicas": summed_over_replicas,
     "carried": carried,

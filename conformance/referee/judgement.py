@@ -8,9 +8,8 @@ follows from it alone is not told again.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,77 +19,25 @@ from conformance.data import Array
 from conformance.errors import UnsupportedError
 from conformance.referee.accumulation_judgement import accumulates_by_hand, judge_accumulation
 from conformance.referee.batch_judgement import judge_batches
-from conformance.referee.departure import Departure, Judgement, Named, Ratio
-from conformance.referee.deviation import Deviation, Variant
-from conformance.referee.dispute_deviations import DISPUTE_DEVIATIONS
+from conformance.referee.comparing import Comparing, Off, Wanted, allowed_of
+from conformance.referee.departure import Departure, Judgement, Named
 from conformance.referee.evaluate import ALL_RULES, Evaluator, Values
-from conformance.referee.loss_deviations import LOSS_DEVIATIONS, REPLICA_LOSS_DEVIATIONS
+from conformance.referee.explaining import Explaining
 from conformance.referee.loss_rules import identify
 from conformance.referee.reading import Reading
 from conformance.referee.report_judgement import judge_reports
 from conformance.referee.scene import LossOf, Rules
-from conformance.referee.step_deviations import FORWARD_DEVIATIONS, GRADIENT_DEVIATIONS, UPDATE_DEVIATIONS
 from conformance.referee.twin import Twin
 from conformance.stage import Stage
-from conformance.tolerance import distance, ulp
+from conformance.tolerance import distance
 from conformance.trace import FINAL, Trace
 from conformance.training import Training
 
-SAFETY = 16.0
-HALF_SAFETY = 4.0
-"""What is computed in half precision is evaluated with the arm's own roundings (measured: the arm's very bits in graph
-and eager), and sums inside of an operation are float32: little is left that the evaluations do not show."""
-FLOOR = 8.0
 RUNS, MORE = 3, 13
 """Perturbed evaluations in the arm's precision, whose distance from the referee says what honest rounding is, and those
 added before a departure that is near its allowance is believed."""
-SAMPLED = 5
-"""At first, every so many steps' allowance is measured."""
 MANY_STEPS = 40
 """From so many forward passes on it pays to trace the model."""
-SLIGHT, NOTHING = 1e-4, 1e-6
-"""Parts of the largest quantity of a stage: what is slight beside it, and what is nothing but what rounding leaves."""
-CLEAR = 100.0
-"""A departure so many times what is allowed is no matter of how well the allowance was measured."""
-
-DEVIATIONS: tuple[Deviation, ...] = (
-    *FORWARD_DEVIATIONS,
-    *DISPUTE_DEVIATIONS,
-    *REPLICA_LOSS_DEVIATIONS,
-    *LOSS_DEVIATIONS,
-    *GRADIENT_DEVIATIONS,
-    *UPDATE_DEVIATIONS,
-)
-
-Place = tuple[int, str, int]
-"""(step, name, replica)."""
-
-
-@dataclass(frozen=True)
-class _Off:
-    """One quantity beyond its allowance."""
-
-    step: int
-    name: str
-    seen: Array
-    wanted: Array
-    magnitude: float
-    allowed: float
-
-    scale: float = 0.0
-
-    @property
-    def excess(self) -> float:
-        return self.magnitude / self.allowed if self.allowed else np.inf
-
-    @property
-    def clear(self) -> bool:
-        """Whether it is no matter of how well the allowance was measured."""
-        return self.excess >= CLEAR and self.magnitude >= SLIGHT * self.scale
-
-
-Wanted = Callable[[Evaluator, int, Rules], Values | None]
-"""What a stage should have given at a step."""
 
 
 def _slots(evaluator: Evaluator, step: int, rules: Rules) -> Values:
@@ -117,15 +64,15 @@ class Referee:
 
     Args:
         training: the training; an arm of it has been prepared.
-
         thorough: measure every ratio with all perturbed evaluations, and not only those that one does not settle.
+        alternatives: say of a cause which others reproduce the same.
 
     Raises:
         UnsupportedError: when its model cannot be made in float64.
     """
 
-    def __init__(self, training: Training, *, thorough: bool = False) -> None:
-        self.training, self.thorough = training, thorough
+    def __init__(self, training: Training, *, thorough: bool = False, alternatives: bool = True) -> None:
+        self.training, self.thorough, self.alternatives = training, thorough, alternatives
         draws = training.precision
         try:
             self._twins = [Twin(training, "float64", draws), Twin(training, draws, draws)]
@@ -177,20 +124,22 @@ class _Case:
     def __init__(self, referee: Referee, trace: Trace) -> None:
         self.trace = trace
         self.exact, rounded = referee.evaluators(trace)
-        self.rounded, self._more = rounded[:RUNS], rounded[RUNS:]
-        self._first = len(self.rounded) if referee.thorough else 1
+        self.rounded = rounded[:RUNS]
         self.reading = self.exact.reading
         self.rules: dict[str, Any] = {**ALL_RULES, **_synchronized(self.exact)}
         self.judgement = Judgement(trace.arm)
+        first = RUNS if referee.thorough else 1
+        self.comparing = Comparing(trace, self.exact, self.rounded, rounded[RUNS:], first, self.judgement)
+        self._off = self.comparing.off
+        self._alternatives = referee.alternatives
         self._unexplained: set[Stage] = set()
-        self._relative: dict[tuple[str, int], float] = {}
 
     def judge(self) -> Judgement:
         stages = STAGES
         if accumulates_by_hand(self.reading):
             # Its steps are updates: what they have of batches and outputs is the first of several.
             self.reading.accumulated = True
-            self.judgement.departures += judge_accumulation(self.exact, self.rounded, self.rules, _allowed)
+            self.judgement.departures += judge_accumulation(self.exact, self.rounded, self.rules, allowed_of)
             self.judgement.compared += len(self.reading.steps)
             stages = tuple(item for item in STAGES if item[0] in (Stage.UPDATE, Stage.WEIGHTS))
         else:
@@ -243,7 +192,7 @@ class _Case:
             self._unexplained.add(stage)
         self._depart(stage, off, causes)
 
-    def _depart(self, stage: Stage, off: Sequence[_Off], causes: tuple[Named, ...]) -> None:
+    def _depart(self, stage: Stage, off: Sequence[Off], causes: tuple[Named, ...]) -> None:
         first = max((item for item in off if item.step == off[0].step), key=lambda item: item.excess)
         self.judgement.departures.append(
             Departure(stage, first.step, first.name, first.seen, first.wanted, first.magnitude, first.allowed, causes)
@@ -296,7 +245,7 @@ class _Case:
             exact = self.exact.final(self.rules)
         except UnsupportedError:
             return
-        off = list(self._compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True))
+        off = list(self.comparing.compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True))
         if not off:
             return
         causes: tuple[Named, ...] = ()
@@ -362,175 +311,18 @@ class _Case:
             return False
         return reading.has(step, stage)
 
-    # Comparing.
-
-    def _off(
-        self, stage: Stage, wanted: Wanted, steps: Sequence[int], rules: Rules, *, count: bool = False
-    ) -> list[_Off]:
-        """What is beyond its allowance, in order."""
-        # One rounded evaluation allows less than several: what it lets pass, they would too. And what one step allows
-        # says nearly what the next ones do.
-        quick = self._measured(
-            stage,
-            wanted,
-            steps,
-            rules,
-            self.rounded[: self._first],
-            count=count,
-            every=1 if self._first > 1 else SAMPLED,
-        )
-        suspected = sorted({item.step for item in quick})
-        off = quick and self._measured(stage, wanted, suspected, rules, self.rounded)
-        if off and not any(item.clear for item in off):
-            # Near the allowance a departure is believed only after that was measured thoroughly.
-            suspected = sorted({item.step for item in off})
-            return self._measured(stage, wanted, suspected, rules, [*self.rounded, *self._more])
-        return off
-
-    def _measured(
-        self,
-        stage: Stage,
-        wanted: Wanted,
-        steps: Sequence[int],
-        rules: Rules,
-        evaluators: Sequence[Evaluator],
-        *,
-        count: bool = False,
-        every: int = 1,
-    ) -> list[_Off]:
-        """What is beyond its allowance, which is measured at every so many steps and carried over to the others."""
-        found: list[_Off] = []
-        self._relative.clear()
-        for index, step in enumerate(steps):
-            exact = wanted(self.exact, step, rules)
-            rounded = [wanted(evaluator, step, rules) for evaluator in evaluators] if index % every == 0 else []
-            recorded = self._recorded(step, stage)
-            if exact is None:
-                if recorded and stage is Stage.GRADIENT:
-                    name, seen = next(iter(recorded.items()))
-                    found.append(_Off(step, name, seen[0], np.zeros_like(seen[0]), np.inf, 0.0))
-                continue
-            if stage is Stage.GRADIENT and not recorded:
-                name, due = next(iter(exact.items()))
-                found.append(_Off(step, name, np.zeros_like(due[0]), due[0], np.inf, 0.0))
-                continue
-            found += self._compared(step, stage, recorded, exact, [r for r in rounded if r is not None], count=count)
-        return found
-
-    def _recorded(self, step: int, stage: Stage) -> Values:
-        if stage is Stage.LOCAL_GRADIENT:
-            return self.reading.local_gradients(step)
-        if stage is Stage.GRADIENT:
-            return self.reading.received(step)
-        if stage is Stage.UPDATE:
-            return self.reading.slots_left(step)
-        return self.trace.stage(step, stage)
-
-    def _compared(
-        self, step: int, stage: Stage, recorded: Values, exact: Values, rounded: list[Values], *, count: bool
-    ) -> Iterator[_Off]:
-        known = [part for name in recorded if name in exact for part in exact[name] if part.dtype.kind == "f"]
-        # Gradients are comparable with one another; a moving mean and a weight are not.
-        alike = stage in (Stage.LOCAL_GRADIENT, Stage.GRADIENT)
-        largest = [np.nanmax(np.abs(part), initial=0.0) for part in known] if alike else []
-        scale = float(max(largest, default=0.0))
-        for name, seen in recorded.items():
-            if name not in exact:
-                line = f"{stage.value} {name}: no clause gives it"
-                if count and line not in self.judgement.skipped:
-                    self.judgement.skipped.append(line)
-                continue
-            for replica, (value, due) in enumerate(zip(seen, exact[name], strict=True)):
-                found, others = _within_range(value, due, [other[name][replica] for other in rounded])
-                allowed = _allowed(self._spread(name, replica, due, others), due, self._safety(stage))
-                if np.abs(due).max(initial=0.0) <= NOTHING * scale:
-                    # A sum that cancels is as exact as its parts, which nobody has seen.
-                    allowed = max(allowed, FLOOR * float(np.spacing(np.float32(scale))))
-                if due.dtype.kind != "f":
-                    allowed = 0.0
-                apart = distance(found, due)
-                if count:
-                    self.judgement.compared += 1
-                if apart > allowed:
-                    yield _Off(step, name, found, due, apart, allowed, scale)
-                elif count and allowed:
-                    self.judgement.ratios.setdefault(stage, []).append(Ratio(apart / allowed, step, name))
-
-    def _spread(self, name: str, replica: int, due: Array, others: Sequence[Array]) -> float:
-        """How far rounded evaluations lie from the exact one: as measured, or as at the step where that was done."""
-        scale = float(np.abs(due.astype(np.float64)).max(initial=0.0))
-        if not others:
-            return self._relative.get((name, replica), 0.0) * scale
-        spread = max(distance(other, due) for other in others)
-        known = self._relative.get((name, replica), 0.0)
-        self._relative[name, replica] = max(known, spread / scale if scale and np.isfinite(spread) else 0.0)
-        return spread
-
-    def _safety(self, stage: Stage) -> float:
-        half = self.reading.training.precision in HALF_DIGITS
-        return HALF_SAFETY if half and stage in (Stage.OUTPUTS, Stage.LOCAL_GRADIENT) else SAFETY
-
     # Explaining.
 
     def _explained(
-        self, stage: Stage, wanted: Wanted, steps: Sequence[int], off: list[_Off]
+        self, stage: Stage, wanted: Wanted, steps: Sequence[int], off: Sequence[Off]
     ) -> tuple[tuple[Named, ...], dict[str, Any]]:
         """The deviations that reproduce a stage, and the rules with them in place."""
-        first = off[0].step
         plain = {**ALL_RULES, **_synchronized(self.exact)}
         if stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, plain):
             # What the loss deviated in is in what was reported of it alone.
             return (), plain
-        stages = {stage} if not (self.reading.by_hand and stage is Stage.WEIGHTS) else _BY_HAND
-        candidates = [
-            (deviation, variant)
-            for deviation in sorted(DEVIATIONS, key=lambda item: not item.today)
-            if stages.intersection(deviation.stages)
-            for variant in deviation.variants(self.exact)
-        ]
-        partly: list[tuple[tuple[Deviation, Variant], ...]] = []
-        for size in (1, 2):
-            for chosen in itertools.combinations(candidates, size):
-                if len({deviation.name for deviation, _ in chosen}) < size or _collide(chosen):
-                    continue
-                rules = {**self.rules, **{k: v for _, variant in chosen for k, v in variant.rules.items()}}
-                if self._off(stage, wanted, [first], rules):
-                    continue
-                if not self._off(stage, wanted, steps, rules):
-                    return self._named(stage, chosen, len(steps), exact=True), rules
-                partly.append(chosen)
-            if partly:
-                break
-        if not partly:
-            return self._special(stage, off), self.rules
-        rules = {**self.rules, **{k: v for _, variant in partly[0] for k, v in variant.rules.items()}}
-        return self._named(stage, partly[0], 1, exact=False), rules
-
-    def _special(self, stage: Stage, off: Sequence[_Off]) -> tuple[Named, ...]:
-        """What is told by the values themselves."""
-        if stage is Stage.WEIGHTS and all(item.name not in self.exact.twin.trainable for item in off):
-            told = f"{off[0].name} is not trainable and changes at step {off[0].step}"
-            return (Named("frozen_weights_updated", True, (told,)),)
-        coarse = _coarse(off) if stage in _SHARPLY_ROUNDED else ""
-        if coarse:
-            what = stage.value.replace("_", " ")
-            return (Named("numeric_precision", True, (f"every {what} that is off is a number of {coarse}",)),)
-        return ()
-
-    def _named(
-        self, stage: Stage, chosen: Sequence[tuple[Deviation, Variant]], steps: int, *, exact: bool
-    ) -> tuple[Named, ...]:
-        every = f"reproduces the {stage.value.replace('_', ' ')} of {steps} of {steps} steps"
-        some = f"reproduces the {stage.value.replace('_', ' ')} of the first step that departs, not of all"
-        return tuple(
-            Named(
-                self._name(stage, deviation.name),
-                exact,
-                ((f"{variant.told}: " if variant.told else "") + (every if exact else some),),
-                variant.feature,
-            )
-            for deviation, variant in chosen
-        )
+        search = Explaining(self.comparing, stage, wanted, steps, self.rules, self._alternatives)
+        return search.explain(off, self._name)
 
     def _name(self, stage: Stage, name: str) -> str:
         told = {n.name for item in self.judgement.departures if item.stage is Stage.LOSS for n in item.causes}
@@ -539,33 +331,6 @@ class _Case:
             return "regularization_outside_tape"
         return name
 
-
-def _allowed(spread: float, value: Array, safety: float = SAFETY) -> float:
-    """What rounding explains of a quantity, from the spread of its perturbed evaluations."""
-    return safety * (spread if np.isfinite(spread) else 0.0) + FLOOR * ulp(value.astype(np.float32))
-
-
-def _within_range(seen: Array, due: Array, rounded: Sequence[Array]) -> tuple[Array, list[Array]]:
-    """A recorded array and rounded evaluations of it, without what overflows in the arm's precision.
-
-    Half precisions end at 65504, which a scaled loss reaches as a matter of course. An element that is finite, but not
-    in an evaluation in the arm's precision, may be as little so in the arm.
-    """
-    if due.dtype.kind != "f" or seen.shape != due.shape:
-        return seen, list(rounded)
-    lost = [~np.isfinite(other) & np.isfinite(due) for other in rounded]
-    if not any(part.any() for part in lost):
-        return seen, list(rounded)
-    overflown = np.logical_or.reduce(lost) & ~np.isfinite(seen)
-    kept = [np.where(part, due, other) for part, other in zip(lost, rounded, strict=True)]
-    return np.where(overflown, due, seen), kept
-
-
-_SHARPLY_ROUNDED = {Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
-"""The stages whose numbers are seldom short by chance, as counts and states are."""
-
-_BY_HAND = {Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS}
-"""The stages at which a weight that was moved by hand can first show what was done before it."""
 
 _CONSEQUENCES = {
     # Numbers that were drawn elsewhere cannot be drawn again.
@@ -591,21 +356,3 @@ def _synchronized(evaluator: Evaluator) -> dict[str, Any]:
     if not shared or evaluator.reading.replicas < 2:
         return {}
     return {"called": lambda mode: replace(mode, together=True)}
-
-
-def _coarse(off: Sequence[_Off]) -> str:
-    """The half precision in which all of these losses could have been computed, or nothing."""
-    import tensorflow as tf
-
-    for dtype, steps in ((tf.float16, 2.0**-11), (tf.bfloat16, 2.0**-8)):
-        kept = [np.asarray(tf.cast(tf.cast(item.seen, dtype), tf.float32)) for item in off]
-        near = all(item.magnitude <= 16 * steps * np.abs(item.wanted).max(initial=0.0) for item in off)
-        if near and all(np.array_equal(a, item.seen) for a, item in zip(kept, off, strict=True)):
-            return str(dtype.name)
-    return ""
-
-
-def _collide(chosen: Sequence[tuple[Deviation, Variant]]) -> bool:
-    """Whether two of the variants replace the same clause."""
-    names = [name for _, variant in chosen for name in variant.rules]
-    return len(set(names)) < len(names)

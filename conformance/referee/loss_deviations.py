@@ -271,6 +271,7 @@ def _weighted_scalar(evaluator: Evaluator) -> Iterator[Variant]:
     if _several(evaluator) and (evaluator.weighted or evaluator.masked):
         means = _means_of(evaluator, lambda scene: 1.0 / scene.replicas, weighted=True)
         yield Variant({"reduced": means}, "divided by the sum of the replica's own weights")
+    if _several(evaluator) and any(loss.known is None for loss in evaluator.losses):
         scalar = _means_of(evaluator, lambda scene: 1.0 / scene.replicas)
         yield Variant({"reduced": scalar}, "each replica's mean loss times its own mean weight")
 
@@ -278,7 +279,8 @@ def _weighted_scalar(evaluator: Evaluator) -> Iterator[Variant]:
 def _not_scaled(evaluator: Evaluator) -> Iterator[Variant]:
     if not _several(evaluator):
         return
-    if not evaluator.weighted:
+    # No loss of a known class is a scalar.
+    if not evaluator.weighted and any(loss.known is None for loss in evaluator.losses):
         scalars = _means_of(evaluator, lambda scene: 1.0, scalars_only=True)
         yield Variant({"reduced": scalars}, "a scalar is not divided by the replicas")
     yield Variant({"reduced": _means_of(evaluator, lambda scene: 1.0)}, "each replica's own mean is not divided")

@@ -17,7 +17,7 @@ from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.evaluate import ALL_RULES, Evaluator
 from conformance.referee.gradient_clauses import Gradients, summed_over_replicas
 from conformance.referee.schedule_rules import SCHEDULE_RULES
-from conformance.referee.update_rules import UPDATE_RULES
+from conformance.referee.update_rules import COUNTING, UPDATE_RULES
 from conformance.stage import Stage
 
 
@@ -56,6 +56,22 @@ def _statistics_kept(evaluator: Evaluator) -> Iterator[Variant]:
             yield Variant({"states_left": alone}, f"the {statistic.replace('_', ' ')} stays what it was")
         every = evaluator.reading.training.steps_per_epoch
         yield Variant(_mode(anew_every=every), "the moving statistics start anew with every epoch")
+
+
+def _of_no_rows(evaluator: Evaluator) -> Iterator[Variant]:
+    if not evaluator.twin.coupled or not evaluator.leaves_out_a_replica:
+        return
+
+    def undefined(gradients: Gradients, scales: Collection[str]) -> Gradients:
+        return {name: np.full_like(value, np.nan) if name in scales else value for name, value in gradients.items()}
+
+    states = {"statistics_of_no_rows": lambda before, after: dict(after)}
+    told = "a replica without rows takes the mean of nothing, NaN, into its moving statistics"
+    yield Variant({**states, "gradient_of_no_rows": undefined}, f"{told} and the gradient of gamma", _NO_ROWS)
+    yield Variant(states, told, _NO_ROWS)
+
+
+_NO_ROWS = "no_rows"
 
 
 def _stream_kept(evaluator: Evaluator) -> Iterator[Variant]:
@@ -207,18 +223,18 @@ def _rate(evaluator: Evaluator) -> Any:
 def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
     for by, told in ((1, "the rate of the step after"), (-1, "the rate of the step before")):
         yield from _rates(evaluator, partial(_shifted, by), told)
-    for which, told in ((_every, "every step"), (_first, "the first step")):
-        yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
-    # Optimizers that count correct their biases by the number of the step.
+    name = evaluator.reading.optimizer_class
+    if isinstance(_rate(evaluator), Mapping) or name in COUNTING:
+        for which, told in ((_every, "every step"), (_first, "the first step")):
+            yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
+    if name not in COUNTING:
+        return
     for by in (1, -1):
 
         def shifted(step: UpdateStep, by: int = by) -> Any:
-            rule = UPDATE_RULES[evaluator.reading.optimizer_class]
-            return rule(replace(step, iterations=max(step.iterations + by, 0)))
+            return UPDATE_RULES[name](replace(step, iterations=max(step.iterations + by, 0)))
 
-        name = evaluator.reading.optimizer_class
-        if name in UPDATE_RULES:
-            yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
+        yield Variant({UPDATE_RULES[name].__name__: shifted}, "the step is counted before it is made")
 
 
 def _every(step: int) -> bool:
@@ -395,6 +411,7 @@ UPDATE_DEVIATIONS: tuple[Deviation, ...] = (
 FORWARD_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("training_flag_false", (Stage.OUTPUTS,), _inference),
     Deviation("model_called_twice", (Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE), _twice),
+    Deviation("replica_local_statistics", (Stage.LOCAL_GRADIENT, Stage.STATE), _of_no_rows, today=True),
     Deviation("batchnorm_statistics_not_updated", (Stage.STATE,), _statistics_kept),
     Deviation("random_stream_differs", (Stage.OUTPUTS, Stage.STATE), _stream_kept),
     Deviation("loss_reported_after_update", (Stage.LOSS,), _after_update),

@@ -114,6 +114,12 @@ class Twin:
         found = {name: getattr(v, "constraint", None) for name, v in self.trainable.items()}
         return {name: constraint for name, constraint in found.items() if constraint is not None}
 
+    @property
+    def scales(self) -> frozenset[str]:
+        """The names of the scales of normalizations that couple rows."""
+        found = (getattr(layer, "gamma", None) for layer in self.coupled)
+        return frozenset(self._names[id(gamma)] for gamma in found if gamma is not None and id(gamma) in self._names)
+
     def _taken_down(self, regularizer: Any) -> Callable[[Any], Any]:
         import tensorflow as tf
 
@@ -177,7 +183,8 @@ class Twin:
             return outputs, hidden, [item.output for item in self._sink], added
 
         function = call
-        if self._compiled:
+        # Some operations refuse to be run on no rows at all, as a replica may have, where a graph of them does not.
+        if self._compiled or not len(inputs[0]):
             if key not in self._functions:
                 specs = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in inputs]
                 self._functions[key] = tf.function(call, input_signature=specs, autograph=False)

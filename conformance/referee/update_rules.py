@@ -12,6 +12,7 @@ from conformance.referee.gradient_rules import adadelta, adagrad, ftrl, lion, rm
 from conformance.referee.matrix_rules import adafactor, muon
 
 __all__ = [
+    "COUNTING",
     "UPDATE_RULES",
     "Array",
     "UpdateRule",
@@ -51,3 +52,6 @@ UPDATE_RULES: dict[str, UpdateRule] = {
     "ScheduleFreeAdamW": schedule_free_adamw,
 }
 """By the class's name in `keras.optimizers`; the optimizers around others are in `conformance.referee.step_rules`."""
+
+COUNTING = frozenset({"Adam", "AdamW", "Adamax", "Adafactor", "Nadam", "Lamb", "Muon", "ScheduleFreeAdamW"})
+"""Those whose rule reads the number of the step: to correct a bias, or for a decay or warm-up of its own."""

@@ -272,3 +272,35 @@ def test_a_whole_loop_can_be_put_on_trial_with_a_case() -> None:
     assert verdict.case == case
     assert {report.arm for report in verdict.arms} >= {"trial/single/graph", "fit/single/graph"}
     assert {report.status for report in verdict.arms} == {"ran"}
+
+
+def test_a_cause_that_a_training_cannot_tell_from_another_is_told_with_it() -> None:
+    """Of two rows of two columns, the sum over either is twice the mean; of three rows it is not."""
+    import keras
+    import tensorflow as tf
+
+    def summed_over_columns(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.reduce_sum(tf.square(y - model(x, training=True)), axis=-1))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    def told(rows: int) -> conformance.Cause:
+        verdict = conformance.check(
+            summed_over_columns,
+            model=lambda: keras.Sequential([keras.Input((10,)), keras.layers.Dense(2)]),
+            loss="mse",
+            optimizer="sgd",
+            data=(X[:rows], X[:rows, :2]),
+            batch_size=rows,
+            replicas=(1,),
+        )
+        assert verdict.cause is not None
+        return verdict.cause
+
+    undecided = told(2)
+    assert undecided.name == "loss_summed_not_averaged"
+    assert any(line.startswith("here the same as loss_reduced_over_wrong_axis") for line in undecided.evidence)
+    decided = told(3)
+    assert decided.name == "loss_reduced_over_wrong_axis"
+    assert not any("here the same as" in line for line in decided.evidence)

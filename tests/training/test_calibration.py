@@ -174,6 +174,9 @@ def test_what_is_known_is_counted_and_no_news() -> None:
     known = calibrate(case, plan, frozenset({KNOWN}))
     assert (known.outcome, known.known, known.news) == ("known", {KNOWN: 1}, ())
     assert known.stages == unknown.stages
+    # An arm that is judged by itself has no axis.
+    assert calibrate(case, plan, frozenset({KNOWN.replace("trainer/", "both/")})).news == ()
+    assert calibrate(case, plan, frozenset({KNOWN.replace("/batch/", "/loss/")})).news != ()
 
 
 def test_every_ratio_is_measured_with_all_perturbed_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 from conformance.referee.adam_rules import product_key
 from conformance.referee.clause import CLAUSES
 from conformance.referee.matrix_rules import factor_keys, muon_uses_adam
-from conformance.referee.update_rules import UPDATE_RULES, Array, UpdateStep, distinct, slot_key
+from conformance.referee.update_rules import COUNTING, UPDATE_RULES, Array, UpdateStep, distinct, slot_key
 from conformance.referee.wrapper_rules import WRAPPERS
 
 # Every option that any rule reads, at a value that leaves it out where there is one.
@@ -446,6 +446,14 @@ def test_in_float32_a_rule_differs_from_float64_by_rounding_and_no_more(optimize
     }
     assert max(distances.values()) < 1e-5, distances
     assert any(distance > 0 for distance in distances.values()), "float32 was not computed in float32"
+
+
+@pytest.mark.parametrize("optimizer", UPDATE_RULES)
+def test_the_rules_that_read_the_number_of_the_step_are_known(optimizer: str) -> None:
+    step = _random_step(optimizer, np.float64)
+    first, later = (UPDATE_RULES[optimizer](replace(step, iterations=number)).variables for number in (0, 5))
+    moved = any(not np.array_equal(first[name], later[name]) for name in first)
+    assert moved == (optimizer in COUNTING)
 
 
 @pytest.mark.parametrize("optimizer", UPDATE_RULES)

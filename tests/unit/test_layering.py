@@ -56,7 +56,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("referee.*", "referee"),
     ("compare",),
     ("square",),
-    ("deviations",),
+    ("deviations.*", "deviations"),
     ("diagnose",),
     ("attribution",),
     ("judge",),
