@@ -124,6 +124,12 @@ class TrialLoaded(Event, frozen=True, kw_only=True):
     last_line: int
 
 
+class CorpusAsked(Event, frozen=True, kw_only=True):
+    """Cases of the corpus are about to be judged, for what the run did not see of its baseline."""
+
+    cases: int
+
+
 class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a known finding in a run.
 
@@ -188,6 +194,7 @@ AnyEvent = (
     | Refused
     | Problem
     | TrialLoaded
+    | CorpusAsked
     | BaselineCompared
     | RunEnded
 )

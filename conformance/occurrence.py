@@ -17,7 +17,7 @@ from conformance.arm import parse_placement
 from conformance.baseline import Baseline, Known
 from conformance.campaign import Closing, share
 from conformance.errors import UsageError
-from conformance.events import BaselineCompared, CaseJudged, Event, Occurrence, Problem, WorkerDied
+from conformance.events import BaselineCompared, CaseJudged, CorpusAsked, Event, Occurrence, Problem, WorkerDied
 from conformance.job import Job
 from conformance.supervisor import supervise
 
@@ -53,10 +53,13 @@ def decided(told: BaselineCompared, job: Job, workers: int = 1) -> Iterator[Even
         workers: how many processes.
 
     Yields:
-        `WorkerDied` or `Problem` where a case could not be judged, and `told` at the end, with what was decided.
+        `CorpusAsked` where there are any, `WorkerDied` or `Problem` where one could not be judged, and `told` at the
+        end, with what was decided.
     """
     open_ = {item.known.signature: cases.entries_showing(item.known.signature) for item in (*told.gone, *told.hidden)}
     entries = {entry.name: entry for found in open_.values() for entry in found}
+    if entries:
+        yield CorpusAsked(cases=len(entries))
     shown: dict[str, tuple[str, ...]] = {}
     for (placements, executions), group in _grouped(list(entries.values())).items():
         paths = {str(cases.path(entry.name)): entry.name for entry in group}

@@ -18,6 +18,7 @@ from conformance.events import (
     BaselineCompared,
     CaseCalibrated,
     CaseJudged,
+    CorpusAsked,
     DivergenceSeen,
     Event,
     FindingMade,
@@ -56,6 +57,7 @@ class Terminal:
             FindingMade: self._finding,
             WorkerDied: self._died,
             Problem: self._problem,
+            CorpusAsked: self._asked,
             BaselineCompared: self._baseline,
             RunEnded: self._ended,
         }
@@ -155,6 +157,10 @@ class Terminal:
 
     def _problem(self, event: Problem) -> None:
         self._line(f"problem: {event.message}", "yellow")
+
+    def _asked(self, event: CorpusAsked) -> None:
+        cases = "case" if event.cases == 1 else "cases"
+        self._line(f"judging {event.cases} {cases} of the {CORPUS}, for known findings that the run did not see")
 
     def _baseline(self, event: BaselineCompared) -> None:
         for item in event.occurred:

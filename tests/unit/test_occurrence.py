@@ -16,7 +16,17 @@ from conformance.cli.codes import FAILED, NEWS, OK
 from conformance.cli.outcome import Outcome, consume
 from conformance.cli.run import hint
 from conformance.errors import UsageError
-from conformance.events import BaselineCompared, CaseJudged, Event, Occurrence, Problem, RunEnded, WorkerDied, from_line
+from conformance.events import (
+    BaselineCompared,
+    CaseJudged,
+    CorpusAsked,
+    Event,
+    Occurrence,
+    Problem,
+    RunEnded,
+    WorkerDied,
+    from_line,
+)
 from conformance.job import Job
 from conformance.occurrence import closing, compared
 from conformance.reports.terminal import Terminal
@@ -37,7 +47,7 @@ def names(items: tuple[Occurrence, ...]) -> list[str]:
 def told(events: Iterator[Event]) -> tuple[BaselineCompared, list[Event]]:
     *others, last = events
     assert isinstance(last, BaselineCompared)
-    return last, others
+    return last, [event for event in others if not isinstance(event, CorpusAsked)]
 
 
 def test_what_occurred_is_counted_by_its_cases_and_the_rest_is_gone() -> None:
@@ -188,6 +198,12 @@ def test_a_strict_baseline_of_which_all_occurred_passes() -> None:
     outcome = Outcome(strict=True)
     outcome(BaselineCompared(source="known.json", cases=1, occurred=seen().occurred))
     assert outcome.code == OK
+
+
+def test_a_run_that_judges_more_than_it_was_asked_for_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    judging(monkeypatch, {"clipnorm": (CLIPNORM,)})
+    first, _ = closing(baseline(CLIPNORM), CORPUS, ARMS, strict=True)({}, 40, True)
+    assert on_terminal(first) == ["judging 1 case of the corpus, for known findings that the run did not see"]
 
 
 def on_terminal(*events: Event) -> list[str]:
