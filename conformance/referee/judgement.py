@@ -18,6 +18,7 @@ import numpy as np
 from conformance.build import HALF_DIGITS
 from conformance.data import Array
 from conformance.errors import UnsupportedError
+from conformance.margin import Meter
 from conformance.referee.accumulation_judgement import accumulates_by_hand, judge_accumulation
 from conformance.referee.batch_judgement import judge_batches
 from conformance.referee.departure import Departure, Judgement, Named, Ratio
@@ -215,6 +216,10 @@ class _Case:
             self.judgement.compared += count
             self.judgement.departures += reports
         self._without_consequences()
+        for item in self.judgement.departures:
+            # What is judged elsewhere than by stages and steps leaves what departs alone.
+            if not self.judgement.meter.has(item.step, item.stage):
+                self.judgement.meter.note(item.step, item.stage, item.name, item.magnitude, item.allowed)
         return self.judgement
 
     def _without_consequences(self) -> None:
@@ -229,13 +234,17 @@ class _Case:
         if not off:
             return
         if stage is Stage.LOSS and self._reported_otherwise(steps):
+            self.judgement.meter.forget(stage, steps)
             return
         if stage is Stage.LOCAL_GRADIENT and self._made_up_for(steps):
+            self.judgement.meter.forget(stage, steps)
             return
         causes, self.rules = self._explained(stage, wanted, steps, off)
         if stage is Stage.LOCAL_GRADIENT and not causes and self._made_up_for(steps, deviating=True):
+            self.judgement.meter.forget(stage, steps)
             return
         if not causes and stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, self.rules):
+            self.judgement.meter.forget(stage, steps)
             return
         if not causes and self._unexplained & _FOLLOWS_FROM.get(stage, frozenset()):
             return
@@ -296,7 +305,7 @@ class _Case:
             exact = self.exact.final(self.rules)
         except UnsupportedError:
             return
-        off = list(self._compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True))
+        off = list(self._compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True, meter=self.judgement.meter))
         if not off:
             return
         causes: tuple[Named, ...] = ()
@@ -380,11 +389,11 @@ class _Case:
             every=1 if self._first > 1 else SAMPLED,
         )
         suspected = sorted({item.step for item in quick})
-        off = quick and self._measured(stage, wanted, suspected, rules, self.rounded)
+        off = quick and self._measured(stage, wanted, suspected, rules, self.rounded, again=count)
         if off and not any(item.clear for item in off):
             # Near the allowance a departure is believed only after that was measured thoroughly.
             suspected = sorted({item.step for item in off})
-            return self._measured(stage, wanted, suspected, rules, [*self.rounded, *self._more])
+            return self._measured(stage, wanted, suspected, rules, [*self.rounded, *self._more], again=count)
         return off
 
     def _measured(
@@ -396,10 +405,14 @@ class _Case:
         evaluators: Sequence[Evaluator],
         *,
         count: bool = False,
+        again: bool = False,
         every: int = 1,
     ) -> list[_Off]:
         """What is beyond its allowance, which is measured at every so many steps and carried over to the others."""
         found: list[_Off] = []
+        meter = self.judgement.meter if count or again else None
+        if meter is not None and again:
+            meter.forget(stage, steps)
         self._relative.clear()
         for index, step in enumerate(steps):
             exact = wanted(self.exact, step, rules)
@@ -409,12 +422,17 @@ class _Case:
                 if recorded and stage is Stage.GRADIENT:
                     name, seen = next(iter(recorded.items()))
                     found.append(_Off(step, name, seen[0], np.zeros_like(seen[0]), np.inf, 0.0))
+                    if meter is not None:
+                        meter.note(step, stage, name, np.inf, 0.0)
                 continue
             if stage is Stage.GRADIENT and not recorded:
                 name, due = next(iter(exact.items()))
                 found.append(_Off(step, name, np.zeros_like(due[0]), due[0], np.inf, 0.0))
+                if meter is not None:
+                    meter.note(step, stage, name, np.inf, 0.0)
                 continue
-            found += self._compared(step, stage, recorded, exact, [r for r in rounded if r is not None], count=count)
+            known = [item for item in rounded if item is not None]
+            found += self._compared(step, stage, recorded, exact, known, count=count, meter=meter)
         return found
 
     def _recorded(self, step: int, stage: Stage) -> Values:
@@ -427,7 +445,15 @@ class _Case:
         return self.trace.stage(step, stage)
 
     def _compared(
-        self, step: int, stage: Stage, recorded: Values, exact: Values, rounded: list[Values], *, count: bool
+        self,
+        step: int,
+        stage: Stage,
+        recorded: Values,
+        exact: Values,
+        rounded: list[Values],
+        *,
+        count: bool,
+        meter: Meter | None,
     ) -> Iterator[_Off]:
         known = [part for name in recorded if name in exact for part in exact[name] if part.dtype.kind == "f"]
         # Gradients are comparable with one another; a moving mean and a weight are not.
@@ -451,6 +477,8 @@ class _Case:
                 apart = distance(found, due)
                 if count:
                     self.judgement.compared += 1
+                if meter is not None:
+                    meter.note(step, stage, name, apart, allowed)
                 if apart > allowed:
                     yield _Off(step, name, found, due, apart, allowed, scale)
                 elif count and allowed:
