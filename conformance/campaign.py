@@ -28,9 +28,7 @@ from conformance.events import (
     to_line,
 )
 from conformance.job import Job
-from conformance.reports import calibration
-from conformance.reports.folder import write_file
-from conformance.reports.markdown import summary
+from conformance.reports.render import write_run
 from conformance.supervisor import supervise
 
 
@@ -119,10 +117,7 @@ def run(job: Job, workers: int) -> Iterator[Event]:
             interrupted=interrupted,
         )
         note(ended)
-    if job.calibrate:
-        calibration.write(report, kept)
-    else:
-        write_file(report / "report.md", summary(kept))
+    write_run(report, kept)
     yield ended
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,19 @@ import msgspec
 from conformance.case import load_case, to_json
 from conformance.errors import UsageError
 from conformance.finding import NOT_RUN, Environment, Finding
-from conformance.reports.markdown import report
+from conformance.reports.finding_page import finding_page
+from conformance.reports.html import finding_html
+from conformance.reports.markdown import written
+from conformance.reports.page import FindingPage
 from conformance.verdict import json_safe, verdict_from_data, verdict_to_data
 
 FORMAT = 1
 """The version of `finding.json` this package writes; it refuses newer ones."""
 
 _ORIGINAL = "original.case.json"
+
+PAGES: Mapping[str, Callable[[FindingPage], str]] = {"report.md": written, "report.html": finding_html}
+"""The pages of a finding's folder, and who writes each."""
 
 
 def write_finding(finding: Finding, script: str, directory: Path) -> Path:
@@ -35,9 +41,10 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
         directory: where findings are kept; made where it does not exist.
 
     Returns:
-        The folder, with `repro.py`, `case.json`, `original.case.json`, `finding.json` and `report.md`.
+        The folder, with `repro.py`, `case.json`, `original.case.json`, `finding.json`, and the `PAGES`.
     """
-    files = {"finding.json": _text(to_data(finding)), "report.md": report(finding, script)}
+    page = finding_page(finding, script)
+    files = {"finding.json": _text(to_data(finding)), **{name: write(page) for name, write in PAGES.items()}}
     files |= {"repro.py": script} if script else {}
     files |= {"case.json": to_json(finding.verdict.case)} if finding.verdict.case else {}
     files |= {_ORIGINAL: to_json(finding.original)} if finding.original else {}
