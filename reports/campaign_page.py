@@ -20,6 +20,15 @@ from conformance.verdict import CONFORMS, DIVERGES
 
 NOT_MINIMIZED = "seen, and no finding made of it"
 
+_OUTCOMES = {
+    "conforms": ("conforms", "conform"),
+    "diverges": ("diverges", "diverge"),
+    "known": ("diverges as known", "diverge as known"),
+    "raises": ("raises in every arm", "raise in every arm"),
+    "unsupported": ("is not supported", "are not supported"),
+}
+"""By outcome what one case does, and several."""
+
 
 def campaign_page(events: Iterable[Event], titles: Mapping[str, str] | None = None, page: str = "") -> CampaignPage:
     """The page of a run.
@@ -60,7 +69,10 @@ def _verdict(outcomes: Mapping[str, int], made: list[FindingMade], ended: RunEnd
     if not outcomes:
         said = "No case was judged."
     else:
-        parts = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1]))
+        parts = ", ".join(
+            f"{count:,} {_OUTCOMES.get(name, (name, name))[count > 1]}"
+            for name, count in sorted(outcomes.items(), key=lambda item: -item[1])
+        )
         said = f"{counted(sum(outcomes.values()), 'case')} judged: {parts}."
         said += f" {counted(len(made), 'finding')}." if made else " No findings."
     if ended is None:
@@ -117,30 +129,28 @@ def _findings(made: list[FindingMade], judged: list[CaseJudged], ended: RunEnded
     first = _first_seen(judged)
     rows = [
         (
-            Cell(links.title(event), link=links.link(event)),
+            Cell(links.title(event), link=links.link(event), note=quoted(event.signature)),
             _count(counts[event.signature]),
             first.get(event.signature, Cell("not recorded", -1.0)),
             Cell(quoted(event.cause)),
             Cell(quoted(event.wrong_arm) if event.wrong_arm else "not decided"),
             Cell(event.repro_status),
-            Cell(quoted(event.signature)),
         )
         for event in made
     ]
     others = [signature for signature in counts if signature not in {event.signature for event in made}]
     rows += [
         (
-            Cell(NOT_MINIMIZED),
+            Cell(NOT_MINIMIZED, note=quoted(signature)),
             _count(counts[signature]),
             first.get(signature, Cell("not recorded", -1.0)),
             Cell(_cause_in(signature)),
             Cell(""),
             Cell("none"),
-            Cell(quoted(signature)),
         )
         for signature in others
     ]
-    head = ("what", "cases", "first seen", "cause", "wrong arm", "script", "signature")
+    head = ("what", "cases", "first seen", "cause", "wrong arm", "script")
     return Table(head, tuple(rows), frozenset({1}))
 
 
@@ -160,8 +170,8 @@ def _first_seen(judged: list[CaseJudged]) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for event in judged:
         after = spent[event.worker] = spent.get(event.worker, 0.0) + event.seconds
-        where = f"{quoted(event.path)}" if event.path else f"case {event.index} of worker {event.worker}"
-        cell = Cell(f"{where}, after {after:.0f} s of cases", after)
+        where = quoted(Path(event.path).name) if event.path else f"worker {event.worker}, case {event.index}"
+        cell = Cell(f"{where} ({after:.0f} s)", after)
         for signature in event.signatures:
             cells.setdefault(signature, cell)
     return cells

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.margin import Margin, Margins
-from conformance.reports.words import amount, in_words, times, when
+from conformance.reports.text import quoted
+from conformance.reports.words import REFEREE, amount, in_words, times, when
 from conformance.stage import STAGES, Stage
 
 LEVELS = ("none", "same", "little", "within", "beyond", "far")
@@ -78,6 +79,8 @@ class Plot:
 
     Attributes:
         title: of what.
+        says: of which arms, in a sentence.
+        joined: whether the points of a curve belong together, as those of steps do; stages are side by side.
         across: what the horizontal axis counts.
         ticks: (x, name) of the horizontal axis.
         lines: (y, name) of the vertical one.
@@ -87,6 +90,8 @@ class Plot:
     """
 
     title: str
+    says: str
+    joined: bool
     across: str
     ticks: tuple[tuple[float, str], ...]
     lines: tuple[tuple[float, str], ...]
@@ -120,7 +125,7 @@ def heat(margins: Margins) -> Heat:
         if any(row.stage is stage for row in margins.rows)
     )
     return Heat(
-        title=" against ".join(in_words(arm) for arm in margins.arms),
+        title=" against ".join("the referee" if arm == REFEREE else in_words(arm) for arm in margins.arms),
         says=_says(margins.rows, first),
         steps=tuple(columns.values()),
         rows=rows,
@@ -177,10 +182,11 @@ def plot(margins: Margins, stage: Stage) -> Plot | None:
         across, over = "stage", f"the stages of {when(here.step, here.epoch)}"
     if not rows:
         return None
-    return _drawn(rows, across, over)
+    says = f"{' against '.join(map(quoted, margins.arms))}, of each the quantity that is furthest off."
+    return _drawn(rows, across, over, says)
 
 
-def _drawn(rows: Sequence[Margin], across: str, over: str) -> Plot:
+def _drawn(rows: Sequence[Margin], across: str, over: str, says: str) -> Plot:
     scale = _Scale([value for row in rows for value in (row.seen, row.allowed)])
     names = [_column(row) if across == "step" else row.stage.value.replace("_", " ") for row in rows]
     room = WIDTH - _LEFT - _RIGHT
@@ -188,6 +194,8 @@ def _drawn(rows: Sequence[Margin], across: str, over: str) -> Plot:
     every = max(1, math.ceil(len(rows) / 16))
     return Plot(
         title=f"Seen against allowed: {over}",
+        says=says,
+        joined=across == "step",
         across=across,
         ticks=tuple((x, name) for index, (x, name) in enumerate(zip(xs, names, strict=True)) if index % every == 0),
         lines=scale.lines,
@@ -236,7 +244,7 @@ class _Scale:
     def lines(self) -> tuple[tuple[float, str], ...]:
         """The lines with their names, few enough to be read."""
         every = max(1, math.ceil((self._high - self._low) / 6))
-        powers = [(self.y(10.0**power), f"1e{power}") for power in range(self._low, self._high + 1, every)]
+        powers = [(self.y(10.0**power), f"{10.0**power:g}") for power in range(self._low, self._high + 1, every)]
         zero = [(self.y(0.0), "0")] if self._zero else []
         above = [(self.y(math.inf), "no number")] if self._infinite else []
         return (*zero, *powers, *above)

@@ -15,7 +15,18 @@ from conformance.reports.known import recorded
 from conformance.reports.page import Cell, Definition, FindingPage, Reason, Script, Table
 from conformance.reports.referee import ABOUT, against_referee, clause_of
 from conformance.reports.text import quoted
-from conformance.reports.words import AXES, REFEREE, STAGES, TEXTBOOK, amount, counted, in_words, times, when
+from conformance.reports.words import (
+    AXES,
+    QUANTITIES,
+    REFEREE,
+    STAGES,
+    TEXTBOOK,
+    amount,
+    counted,
+    in_words,
+    times,
+    when,
+)
 from conformance.verdict import ArmReport, Divergence, Expected, Observation
 
 _SHOWN = 8
@@ -35,11 +46,12 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
     item, verdict = finding.observation, finding.verdict
     found = item.divergence
     comparisons = ordered(verdict.comparisons, found)
-    shown = next((each for each in comparisons if each.arms == found.arms), None)
+    shown = telling(comparisons, found)
     return FindingPage(
         title=title(finding),
         verdict=_verdict(finding),
         wrong=item.wrong_arm or "",
+        stage=found.stage.value,
         happened=tuple(_happened(finding)),
         numbers=_numbers(found),
         expected=tuple(_expected(found)),
@@ -67,10 +79,12 @@ def title(finding: Finding) -> str:
     raised = {arm.arm: arm.raised for arm in finding.verdict.arms if arm.raised and arm.arm in found.arms}
     for arm, error in raised.items():
         other = wanted if arm == found.arms[0] else seen
-        return f"{in_words(arm)} raises {error.kind} where {other} trains"
+        told = f"{in_words(arm)} raises {error.kind} where {other} trains"
+        return told[0].upper() + told[1:] if told.startswith("a custom") else told
     ratio = _times(found)
-    what = f"{found.stage.value.replace('_', ' ')} of {quoted(found.variable)}"
-    return f"{seen}: {what} {f'is {ratio} that' if ratio else 'differs from that'} of {wanted}"
+    what = QUANTITIES[found.stage].format(quoted(found.variable))
+    told = f"{seen}: {what} {f'is {ratio} that' if ratio else 'differs from that'} of {wanted}"
+    return told[0].upper() + told[1:] if seen.startswith("a custom") else told
 
 
 def _times(found: Divergence) -> str:
@@ -188,9 +202,9 @@ def _arms(arms: tuple[ArmReport, ...]) -> Table:
 
 def _script(finding: Finding, script: str) -> Script:
     said = {
-        REPRODUCED: "It was run in a clean process and shows the divergence.",
-        NOT_RUN: "It was not run.",
-    }.get(finding.repro_status, "It was run in a clean process and does not show the divergence there.")
+        REPRODUCED: "The script was run in a clean process and shows the divergence.",
+        NOT_RUN: "The script was not run.",
+    }.get(finding.repro_status, "The script was run in a clean process and does not show the divergence there.")
     if not script:
         said = "No script can be written for this finding."
     printed = "" if finding.repro_status == NOT_RUN else finding.repro_output
@@ -213,6 +227,19 @@ def ordered(comparisons: tuple[Margins, ...], found: Divergence) -> list[Margins
     """The finding's own comparison, each of its two arms against the referee, then the others."""
     wanted = [found.arms, *((arm, REFEREE) for arm in found.arms)]
     return sorted(comparisons, key=lambda item: wanted.index(item.arms) if item.arms in wanted else len(wanted))
+
+
+def telling(comparisons: list[Margins], found: Divergence) -> Margins | None:
+    """The comparison whose curves say most: the first of the suspect's in which something is allowed and more was seen.
+
+    Where the same bits are due, the one curve is nothing but 0; another comparison of the same arm shows how far beyond
+    rounding it is.
+    """
+    own = [each for each in comparisons if each.arms == found.arms]
+    for each in (*own, *(each for each in comparisons if each.arms[0] == found.arms[0])):
+        if any(row.stage is found.stage and row.exceeds and row.allowed for row in each.rows):
+            return each
+    return own[0] if own else None
 
 
 def table_of(rows: dict[str, str], *, code: bool = True) -> Table:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 from conformance.case import Case, owner_of, shapes
 from conformance.frozen import thaw
-from conformance.reports.text import shortened
+from conformance.reports.text import quoted, shortened
 from conformance.stage import Stage
 from conformance.verdict import Observation
 
-BOX, TALL, FREE = 190, 50, 26
+BOX, TALL, FREE = 200, 66, 26
 """Width and height of a box, and the width of the place that a passing line takes."""
 
 _APART, _BELOW, _EDGE = 18, 34, 12
-_LETTERS = 25
+_HEAD, _LINE = 25, 30
+"""The letters that fit into a box."""
 
 OF_CAUSES = {
     "activity_loss_scale": ("activity_regularizer",),
@@ -35,13 +36,13 @@ NAMED, SHOWN = "what the cause is about", "where it shows first"
 
 @dataclass(frozen=True)
 class Box:
-    """A box: where its left upper corner is, its two lines, all of it, and why it is marked (empty where it is not)."""
+    """A box: where its left upper corner is, its lines, all of it, and why it is marked (empty where it is not)."""
 
     x: float
     y: float
     kind: str
     head: str
-    line: str
+    lines: tuple[str, ...]
     told: str
     mark: str = ""
     width: int = BOX
@@ -64,7 +65,7 @@ class _Part:
     name: str
     kind: str
     head: str
-    line: str
+    lines: tuple[str, ...]
     reads: tuple[str, ...]
 
 
@@ -78,18 +79,19 @@ def graph(case: Case, item: Observation) -> Graph:
         Box(
             *places[part.name],
             part.kind,
-            shortened(part.head, _LETTERS),
-            shortened(part.line, _LETTERS + 3),
-            f"{part.head}: {part.line}",
+            shortened(part.head, _HEAD),
+            tuple(shortened(line, _LINE) for line in part.lines),
+            ", ".join((part.head, *part.lines)),
             marks.get(part.name, ""),
         )
         for part in parts
     )
     paths = tuple(_path(places, chain) for chain in links)
     width = max(x + (BOX if name in {part.name for part in parts} else FREE) for name, (x, _) in places.items())
-    told = [f"`{part.head}` ({marks[part.name]})" for part in parts if part.name in marks]
+    told = [f"{quoted(part.name)}, {part.head} ({marks[part.name]})" for part in parts if part.name in marks]
     says = f"Marked: {', '.join(told)}." if told else "The finding points at no single part of it."
-    return Graph(boxes, paths, round(width) + _EDGE, len(rows) * (TALL + _BELOW) - _BELOW + 2 * _EDGE, says)
+    # A mark stands below its box.
+    return Graph(boxes, paths, round(width) + _EDGE, len(rows) * (TALL + _BELOW) + _EDGE, says)
 
 
 def marked(case: Case, item: Observation) -> dict[str, str]:
@@ -116,24 +118,29 @@ def _parts(case: Case) -> list[_Part]:
     known = shapes(case.model)
     parts = []
     for given in case.model.inputs:
-        below = f", whole numbers below {given.below}" if given.below is not None else ""
-        parts.append(_Part(given.name, "input", f"{given.name}: input", f"{_shape(given.shape)}{below}", ()))
+        below = f"whole numbers below {given.below}" if given.below is not None else ""
+        parts.append(_part(given.name, "input", "input", (), f"{given.name} {_shape(given.shape)}", below))
     for node in case.model.nodes:
         owner = owner_of(case.model, node)
-        again = f" (of {node.shares})" if node.shares is not None else ""
-        options = ", ".join(f"{key}={_told(value)}" for key, value in owner.config.items() if value is not None)
-        line = f"{_shape(known[node.name])}{' ' + options if options else ''}"
-        parts.append(_Part(node.name, "layer", f"{node.name}: {owner.layer}{again}", line, node.inputs))
-    losses = []
-    for index, (loss, output) in enumerate(zip(case.losses, case.model.outputs, strict=True)):
-        options = ", ".join(f"{key}={_told(value)}" for key, value in loss.config.items())
-        weight = f"weight {loss.weight:g} " if loss.weight is not None else ""
-        losses.append(f"loss {index}")
-        parts.append(_Part(losses[-1], "loss", f"loss: {loss.name}", f"{weight}{options}" or "as it is", (output,)))
-    options = ", ".join(f"{key}={_told(value)}" for key, value in case.optimizer.config.items())
+        again = f"the layer of {node.shares} again" if node.shares is not None else _options(owner.config)
+        shape = f"{node.name} {_shape(known[node.name])}"
+        parts.append(_part(node.name, "layer", owner.layer or "", node.inputs, shape, again))
+    losses = [f"loss {index}" for index in range(len(case.losses))]
+    for name, loss, output in zip(losses, case.losses, case.model.outputs, strict=True):
+        weight = f"loss, weight {loss.weight:g}" if loss.weight is not None else "loss"
+        parts.append(_part(name, "loss", loss.name, (output,), weight, _options(loss.config)))
     # A name with a blank is none of a case's.
-    parts.append(_Part("the optimizer", "optimizer", f"optimizer: {case.optimizer.name}", options, tuple(losses)))
+    options = _options(case.optimizer.config)
+    parts.append(_part("the optimizer", "optimizer", case.optimizer.name, tuple(losses), "optimizer", options))
     return parts
+
+
+def _part(name: str, kind: str, head: str, reads: tuple[str, ...], *lines: str) -> _Part:
+    return _Part(name, kind, head, tuple(line for line in lines if line), reads)
+
+
+def _options(config: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={_told(value)}" for key, value in config.items() if value is not None)
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -26,16 +26,17 @@ _LONGEST_TITLE = 300
 
 def finding_html(page: FindingPage) -> str:
     """The page of a finding as one HTML file."""
-    return _rendered("finding.html.j2", page)
+    return _rendered("finding", page)
 
 
 def campaign_html(page: CampaignPage) -> str:
     """The page of a run as one HTML file, `index.html` of its report."""
-    return _rendered("campaign.html.j2", page)
+    return _rendered("campaign", page)
 
 
-def _rendered(template: str, page: object) -> str:
-    return _environment().get_template(template).render(page=page, meanings=MEANINGS, policy=_policy()) + "\n"
+def _rendered(kind: str, page: object) -> str:
+    template = _environment().get_template(f"{kind}.html.j2")
+    return template.render(page=page, kind=kind, meanings=MEANINGS, policy=_policy()) + "\n"
 
 
 def prose(text: object) -> Markup:

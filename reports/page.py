@@ -22,12 +22,14 @@ class Cell:
         sort: what the cell is sorted by; its text where None.
         link: a relative address, already percent-encoded; empty where there is none.
         share: a part of 1, shown as a bar; None where there is none.
+        note: a sentence that goes with it, shown smaller; may be empty.
     """
 
     text: str
     sort: float | str | None = None
     link: str = ""
     share: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class FindingPage:
         title: what differs, in a sentence.
         verdict: which arm is wrong, in a sentence.
         wrong: that arm's spelling; empty where it is not decided.
+        stage: where it is found.
         happened: what happened, a sentence each.
         numbers: the same as names and values.
         expected: what should have happened, a sentence each.
@@ -116,6 +119,7 @@ class FindingPage:
     title: str
     verdict: str
     wrong: str
+    stage: str
     happened: tuple[str, ...]
     numbers: Table
     expected: tuple[str, ...]

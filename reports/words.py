@@ -60,6 +60,20 @@ STAGES = {
 """By stage, what it holds."""
 
 
+QUANTITIES = {
+    Stage.BATCH: "the {} of a batch",
+    Stage.OUTPUTS: "the output {}",
+    Stage.LOSS: "the {} of a step",
+    Stage.LOCAL_GRADIENT: "a replica's gradient of {}",
+    Stage.GRADIENT: "the gradient of {}",
+    Stage.UPDATE: "the optimizer's {}",
+    Stage.WEIGHTS: "the weight {}",
+    Stage.STATE: "the state {}",
+    Stage.LOGS: "the reported {}",
+}
+"""By stage, how one of its quantities is called."""
+
+
 def amount(value: float) -> str:
     """An amount as people read it, `not comparable` where there is none."""
     return f"{value:.4g}" if math.isfinite(value) else "not comparable"
