@@ -126,7 +126,7 @@ def heat(margins: Margins) -> Heat:
     )
     return Heat(
         title=" against ".join("the referee" if arm == REFEREE else in_words(arm) for arm in margins.arms),
-        says=_says(margins.rows, first),
+        says=_says(margins, first),
         steps=tuple(columns.values()),
         rows=rows,
         left_out=margins.left_out,
@@ -140,12 +140,15 @@ def _column(row: Margin) -> str:
     return "end" if row.epoch is None else f"epoch {row.epoch}"
 
 
-def _says(rows: Sequence[Margin], first: Margin | None) -> str:
+def _says(margins: Margins, first: Margin | None) -> str:
     if first is None:
-        most = max((row.ratio for row in rows), default=0.0)
+        most = max((row.ratio for row in margins.rows), default=0.0)
         return f"Everything is within what is allowed; the most that was seen is {times(most)} of it."
     stage = first.stage.value.replace("_", " ")
-    return f"The first stage beyond what is allowed is the {stage}, {when(first.step, first.epoch)}."
+    told = f"The first stage beyond what is allowed is the {stage}, {when(first.step, first.epoch)}."
+    if margins.arms[1] != REFEREE:
+        return told
+    return f"{told} Where a fault explains it, later stages are held against the definitions with that fault put in."
 
 
 def _square(row: Margin | None, first: Margin | None) -> Square:

@@ -98,17 +98,19 @@ def _verdict(finding: Finding) -> str:
     wrong = finding.observation.wrong_arm
     if not wrong:
         return "Which of the two is wrong is not decided."
-    told = f"Wrong is {in_words(wrong)}"
-    return f"{told} ({quoted(wrong)})." if told != f"Wrong is {wrong}" else f"Wrong is {quoted(wrong)}."
+    words = in_words(wrong)
+    told = f"Wrong is {words} ({quoted(wrong)})" if words != wrong else f"Wrong is {quoted(wrong)}"
+    shared = finding.observation.divergence.axis == REFEREE and len(finding.verdict.arms) > 1
+    return f"{told}{', and every other trainer that was judged there with it' if shared else ''}."
 
 
 def _happened(finding: Finding) -> list[str]:
     found = finding.observation.divergence
-    told = [_amounts(finding), AXES.get(found.axis, "")]
+    told = [_amounts(finding)]
     if against_referee(found):
         told.append(f"It is held against {in_words(REFEREE)}. {ABOUT}")
-    if found.axis == REFEREE and len(finding.verdict.arms) < 2:
-        told.remove(AXES[REFEREE])
+    if found.axis != REFEREE or len(finding.verdict.arms) > 1:
+        told.append(AXES.get(found.axis, ""))
     return [sentence for sentence in told if sentence]
 
 

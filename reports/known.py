@@ -31,7 +31,8 @@ def recorded(signature: str, environment: Environment) -> Recorded:
         return Recorded(since=nothing, where=(), notes=())
     notes = tuple(f"{entry.title} (case {quoted(entry.name)} of the corpus). {entry.explanation}" for entry in found)
     where = dict.fromkeys(name for entry in found for name in _functions(entry.explanation))
-    return Recorded(since=_since(found, signature, here), where=tuple(where), notes=notes)
+    cures = tuple(dict.fromkeys(entry.cure for entry in found))
+    return Recorded(since=_since(found, signature, here), where=tuple(where), notes=notes, cures=cures)
 
 
 def _entries(signature: str) -> list[Entry]:

@@ -51,8 +51,7 @@ def written(page: FindingPage) -> str:
         *_cases(page),
         "## Environment",
         table(page.environment),
-        "## Words",
-        table(page.words),
+        f"<details><summary>Words</summary>\n\n{table(page.words)}\n\n</details>",
         f"Signature: {code(page.signature)}",
     ]
     return "\n\n".join(blocks) + "\n"
@@ -79,7 +78,8 @@ def _script(page: FindingPage) -> list[str]:
 def _cause(page: FindingPage) -> list[str]:
     reason = page.reason
     told = [f"## Cause: {code(reason.name)}", prose(reason.explanation), prose(reason.certainty)]
-    return [*(line for line in told if line), *_list(reason.evidence), f"**Cure:** {prose(reason.advice)}"]
+    cures = [f"For the case in the corpus: {prose(cure)}" for cure in page.recorded.cures]
+    return [*(line for line in told if line), *_list(reason.evidence), f"**Cure:** {prose(reason.advice)}", *cures]
 
 
 def _source(page: FindingPage) -> list[str]:

@@ -71,11 +71,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is on record of a finding: since which version, where in the source of Keras, and what is written of it."""
+    """What is on record of a finding: since which version, where in the source of Keras, what is written, the cures."""
 
     since: str
     where: tuple[str, ...]
     notes: tuple[str, ...]
+    cures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,9 @@ def test_the_map_has_the_stages_in_the_order_of_a_step_and_frames_the_first_that
     assert [(stage, index) for stage, cells in made.rows for index, cell in enumerate(cells) if cell.first] == [
         ("weights", 0)
     ]
-    assert made.says == "The first stage beyond what is allowed is the weights, step 0."
+    assert made.says.startswith(
+        "The first stage beyond what is allowed is the weights, step 0. Where a fault explains it"
+    )
     assert [cell.text for cell in made.rows[0][1]] == [".5", "3", "", ""]
 
 

@@ -752,7 +752,7 @@ def test_a_report_escapes_what_others_say() -> None:
     assert not CONTROLS.search(text)
     assert "<b>" not in outside
     assert "@all" not in outside
-    assert outside.count("</details>") == outside.count("<details>") == 2
+    assert outside.count("</details>") == outside.count("<details>") == 3
     rows = [line for line in fenced.split("\n") if line.startswith("| `fit/")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6]
 
@@ -768,7 +768,7 @@ def test_a_report_of_one_arm_says_who_is_wrong_and_by_which_definition() -> None
     text = report(made, "import keras\n")
     for part in (
         "# fit on one device: the optimizer's `model_dense_kernel_average` differs from that of the referee, textbook",
-        "Wrong is fit on one device (`fit/single/graph`).",
+        "Wrong is fit on one device (`fit/single/graph`), and every other trainer that was judged there with it.",
         "The referee computes every step anew in float64",
         "Every trainer that was judged there does the same",
         "| expected | `0.25 -0.5 0.333333333` |",
