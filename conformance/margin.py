@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -79,29 +80,37 @@ def ratio_of(seen: float, allowed: float) -> float:
     return seen / allowed if allowed else math.inf
 
 
+@dataclass
+class _Worst:
+    """The quantity that is furthest off so far; none yet."""
+
+    ratio: float = -1.0
+    variable: str = ""
+    seen: float = 0.0
+    allowed: float = 0.0
+    compared: int = 0
+
+
 class Meter:
     """Collects what a comparison sees, quantity by quantity."""
 
     def __init__(self) -> None:
-        self._worst: dict[tuple[int | None, int | None, Stage], tuple[float, str, float, float]] = {}
-        self._count: dict[tuple[int | None, int | None, Stage], int] = {}
+        self._worst: dict[tuple[int | None, int | None, Stage], _Worst] = {}
 
     def note(
         self, step: int | None, stage: Stage, name: str, seen: float, allowed: float, *, epoch: int | None = None
     ) -> None:
         """One quantity was compared."""
-        place = (step, epoch, stage)
-        self._count[place] = self._count.get(place, 0) + 1
         ratio = ratio_of(seen, allowed)
-        known = self._worst.get(place)
-        if known is None or (ratio, seen) > (known[0], known[2]):
-            self._worst[place] = ratio, name, seen, allowed
+        known = self._worst.setdefault((step, epoch, stage), _Worst())
+        known.compared += 1
+        if (ratio, seen) > (known.ratio, known.seen):
+            known.ratio, known.variable, known.seen, known.allowed = ratio, name, seen, allowed
 
     def forget(self, stage: Stage, steps: Iterable[int]) -> None:
         """Drop what was noted of a stage at these steps: it is about to be compared more thoroughly."""
         for step in steps:
             self._worst.pop((step, None, stage), None)
-            self._count.pop((step, None, stage), None)
 
     def has(self, step: int | None, stage: Stage) -> bool:
         """Whether anything was noted there."""
@@ -114,16 +123,16 @@ class Meter:
 
     def _row(self, place: tuple[int | None, int | None, Stage]) -> Margin:
         step, epoch, stage = place
-        ratio, name, seen, allowed = self._worst[place]
+        worst = self._worst[place]
         return Margin(
             stage=stage,
             step=None if step == FINAL else step,
             epoch=epoch,
-            variable=name,
-            seen=_short(seen),
-            allowed=_short(allowed),
-            ratio=_short(ratio),
-            compared=self._count[place],
+            variable=worst.variable,
+            seen=_short(worst.seen),
+            allowed=_short(worst.allowed),
+            ratio=_short(worst.ratio),
+            compared=worst.compared,
         )
 
 

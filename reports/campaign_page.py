@@ -9,8 +9,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from conformance.events import CaseJudged, Event, FindingMade, Problem, RunEnded, RunStarted, WorkerDied, WorkerReady
-from conformance.reports.campaign_tables import coverage, exact, margins, timing
+from conformance.events import (
+    CaseJudged,
+    CaseStarted,
+    Event,
+    FindingMade,
+    Problem,
+    RunEnded,
+    RunStarted,
+    WorkerDied,
+    WorkerReady,
+)
+from conformance.reports.campaign_tables import Tally
 from conformance.reports.finding_page import table_of
 from conformance.reports.page import CampaignPage, Cell, Table
 from conformance.reports.referee import ABOUT, told_of_referee
@@ -18,7 +28,7 @@ from conformance.reports.text import quoted
 from conformance.reports.words import counted, in_words
 from conformance.verdict import CONFORMS, DIVERGES
 
-NOT_MINIMIZED = "seen, and no finding made of it"
+NOT_MINIMIZED = "seen, and not minimized to a finding of its own"
 
 _OUTCOMES = {
     "conforms": ("conforms", "conform"),
@@ -30,15 +40,26 @@ _OUTCOMES = {
 """By outcome what one case does, and several."""
 
 
-def campaign_page(events: Iterable[Event], titles: Mapping[str, str] | None = None, page: str = "") -> CampaignPage:
+def campaign_page(events: Iterable[Event], titles: Mapping[str, str] | None = None) -> CampaignPage:
     """The page of a run.
 
     Args:
-        events: the run's events, in order; a run that was cut off may lack its last ones.
+        events: the run's events, in order, gone through once; a run that was cut off may lack its last ones.
         titles: by the name of a finding's folder its title, for findings that lie there.
-        page: the file of a finding's folder that is linked to; the folder itself where empty.
     """
-    told = list(events)
+    tally = Tally()
+    told: list[Event] = []
+    for event in events:
+        tally.add(event)
+        if isinstance(event, CaseJudged):
+            # The verdict is the bulk of it, and counted already.
+            told.append(msgspec.structs.replace(event, verdict=None))
+        elif not isinstance(event, CaseStarted):
+            told.append(event)
+    return _page(told, tally, titles or {})
+
+
+def _page(told: list[Event], tally: Tally, titles: Mapping[str, str]) -> CampaignPage:
     started = next((event for event in told if isinstance(event, RunStarted)), None)
     ended = next((event for event in told if isinstance(event, RunEnded)), None)
     judged = [event for event in told if isinstance(event, CaseJudged)]
@@ -51,13 +72,13 @@ def campaign_page(events: Iterable[Event], titles: Mapping[str, str] | None = No
         verdict=_verdict(outcomes, made, ended),
         ran=table_of(_ran(started, ended), code=False),
         outcomes=_outcomes(outcomes),
-        findings=_findings(made, judged, ended, _Links(started, titles or {}, page)),
+        findings=_findings(made, judged, ended, _Links(started, titles)),
         causes=_causes(made),
         about=ABOUT if any(about) else "",
-        margins=margins(judged),
-        exact=exact(judged),
-        timing=timing(judged),
-        coverage=coverage(told),
+        margins=tally.margins(),
+        exact=tally.exact(),
+        timing=tally.timing(),
+        coverage=tally.coverage(),
         reasons=_reasons(judged),
         deaths=tuple(_death(event) for event in told if isinstance(event, WorkerDied)),
         problems=_problems(event for event in told if isinstance(event, Problem)),
@@ -105,22 +126,21 @@ def _outcomes(outcomes: Mapping[str, int]) -> Table:
 class _Links:
     """Where a finding's page is, seen from the run's page."""
 
-    def __init__(self, started: RunStarted | None, titles: Mapping[str, str], page: str) -> None:
+    def __init__(self, started: RunStarted | None, titles: Mapping[str, str]) -> None:
         self._root = Path(started.report) if started is not None else None
-        self._titles, self._page = titles, page
+        self._titles = titles
 
     def title(self, event: FindingMade) -> str:
         return self._titles.get(Path(event.folder).name) or event.message
 
     def link(self, event: FindingMade) -> str:
-        """A relative address: one that could leave the report, or name another protocol, is none."""
+        """The folder's address relative to the page."""
         path = Path(event.folder)
         if self._root is not None and path.is_relative_to(self._root):
             path = path.relative_to(self._root)
         else:
             path = Path("findings", path.name)
-        text = quote(path.as_posix(), errors="replace")
-        return f"{text}/{self._page}" if self._page else text
+        return quote(path.as_posix(), errors="replace")
 
 
 def _findings(made: list[FindingMade], judged: list[CaseJudged], ended: RunEnded | None, links: _Links) -> Table:

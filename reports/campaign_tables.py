@@ -1,11 +1,15 @@
-"""What a run's cases tell together: what was drawn, how long arms took, how much of what is allowed was seen."""
+"""What a run's cases tell together: what was drawn, how long arms took, how much of what is allowed was seen.
+
+A run of a night is too long to be held in memory with all its comparisons, so events are counted one by one, and what
+is kept of them does not grow with their number but for a number an arm and case.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from conformance.calibration import BINS, bin_of
@@ -19,8 +23,8 @@ from conformance.reports.page import Cell, Table
 from conformance.reports.text import quoted
 from conformance.reports.words import REFEREE, counted
 
-_MORE = (">1, up to 100", ">100")
-"""Beyond what is allowed."""
+_BINS = (*BINS, ">1, up to 100", ">100")
+"""The last two are beyond what is allowed."""
 
 
 def _layers(case: Case) -> Iterable[str]:
@@ -59,117 +63,124 @@ KINDS: tuple[tuple[str, Callable[[Case], Iterable[str]], Iterable[str]], ...] = 
 """By title, what a case has of it, and all there is."""
 
 
-def coverage(events: Iterable[Event]) -> tuple[tuple[str, Table], ...]:
-    """What was drawn, how often, and in how many cases that diverged; and what was never drawn."""
-    drawn = _cases(events)
-    return tuple((title, _drawn(drawn, has, known)) for title, has, known in KINDS)
+class Tally:
+    """Counts a run's events one by one."""
 
+    def __init__(self) -> None:
+        self._case: dict[int, tuple[int, str]] = {}
+        self._drawn = {title: Counter[str]() for title, _, _ in KINDS}
+        self._diverged = {title: Counter[str]() for title, _, _ in KINDS}
+        self._seconds: dict[str, list[float]] = {}
+        self._bins = {False: [0] * len(_BINS), True: [0] * len(_BINS)}
+        self._exact: Counter[bool] = Counter()
 
-def _cases(events: Iterable[Event]) -> list[tuple[Case, bool]]:
-    """Every case that was begun, with whether it diverged."""
-    begun: dict[tuple[int, int], str] = {}
-    diverged = set()
-    for event in events:
+    def add(self, event: Event) -> None:
+        """One more event, in the order in which they came."""
         if isinstance(event, CaseStarted):
-            begun[event.worker, event.index] = event.case
-        elif isinstance(event, CaseJudged) and event.signatures:
-            diverged.add((event.worker, event.index))
-    read = []
-    for place, text in begun.items():
+            self._draw(event.worker)
+            self._case[event.worker] = event.index, event.case
+        elif isinstance(event, CaseJudged):
+            self._draw(event.worker, event)
+            self._time(event)
+            self._compare(event)
+
+    def _draw(self, worker: int, judged: CaseJudged | None = None) -> None:
+        """Count the case that a worker was running: it is judged, or it was lost."""
+        index, text = self._case.pop(worker, (-1, ""))
         try:
-            read.append((from_json(text), place in diverged))
+            case = from_json(text)
         except CaseError:
             # A layer that was registered where the run was made may not be known here.
-            continue
-    return read
+            return
+        diverged = judged is not None and judged.index == index and bool(judged.signatures)
+        for title, has, _ in KINDS:
+            names = set(has(case))
+            self._drawn[title].update(names)
+            self._diverged[title].update(names if diverged else ())
 
-
-def _drawn(drawn: Sequence[tuple[Case, bool]], has: Callable[[Case], Iterable[str]], known: Iterable[str]) -> Table:
-    counts, diverging = Counter[str](), Counter[str]()
-    for case, diverged in drawn:
-        names = set(has(case))
-        counts.update(names)
-        diverging.update(names if diverged else ())
-    most = max(counts.values(), default=1)
-    rows = tuple(
-        (
-            Cell(quoted(name)),
-            Cell(f"{count:,}", count, share=count / most),
-            Cell(f"{diverging[name]:,}", diverging[name], share=diverging[name] / most),
-        )
-        for name, count in counts.most_common()
-    )
-    never = [name for name in known if name not in counts]
-    about = f"Never: {', '.join(map(quoted, never))}." if never else ""
-    return Table(("name", "cases", "of these diverged"), rows, frozenset({1, 2}), about)
-
-
-def timing(judged: Iterable[CaseJudged]) -> Table:
-    """The seconds that each arm took to be traced and run, where it ran."""
-    seconds: dict[str, list[float]] = {}
-    for event in judged:
+    def _time(self, event: CaseJudged) -> None:
         for arm in _items(event.verdict, "arms"):
             if arm.get("status") == "ran" and isinstance(arm.get("seconds"), int | float):
-                seconds.setdefault(str(arm.get("arm")), []).append(float(arm["seconds"]))
-    most = max((statistics.median(taken) for taken in seconds.values()), default=0.0) or 1.0
-    rows = tuple(
-        (
-            Cell(quoted(name)),
-            Cell(f"{len(taken):,}", len(taken)),
-            _seconds(statistics.median(taken), most),
-            _seconds(max(taken)),
-            _seconds(sum(taken)),
+                self._seconds.setdefault(str(arm.get("arm")), []).append(float(arm["seconds"]))
+
+    def _compare(self, event: CaseJudged) -> None:
+        for item in _items(event.verdict, "comparisons"):
+            of_referee = list(item.get("arms") or ())[-1:] == [REFEREE]
+            for row in _items(item, "rows"):
+                if _number(row, "allowed") > 0:
+                    self._bins[of_referee][_bin(_number(row, "ratio"))] += 1
+                else:
+                    self._exact[_number(row, "seen") == 0] += 1
+
+    def coverage(self) -> tuple[tuple[str, Table], ...]:
+        """What was drawn, how often, and in how many cases that diverged; and what was never drawn."""
+        for worker in list(self._case):
+            self._draw(worker)
+        return tuple((title, self._table(title, known)) for title, _, known in KINDS)
+
+    def _table(self, title: str, known: Iterable[str]) -> Table:
+        counts, diverged = self._drawn[title], self._diverged[title]
+        most = max(counts.values(), default=1)
+        rows = tuple(
+            (
+                Cell(quoted(name)),
+                Cell(f"{count:,}", count, share=count / most),
+                Cell(f"{diverged[name]:,}", diverged[name], share=diverged[name] / most),
+            )
+            for name, count in counts.most_common()
         )
-        for name, taken in seconds.items()
-    )
-    return Table(("arm", "cases", "median seconds", "longest", "all"), rows, frozenset({1, 2, 3, 4}))
+        never = [name for name in known if name not in counts]
+        about = f"Never: {', '.join(map(quoted, never))}." if never else ""
+        return Table(("name", "cases", "of these diverged"), rows, frozenset({1, 2}), about)
+
+    def timing(self) -> Table:
+        """The seconds that each arm took to be traced and run, where it ran."""
+        most = max((statistics.median(taken) for taken in self._seconds.values()), default=0.0) or 1.0
+        rows = tuple(
+            (
+                Cell(quoted(name)),
+                Cell(f"{len(taken):,}", len(taken)),
+                _seconds(statistics.median(taken), most),
+                _seconds(max(taken)),
+                _seconds(sum(taken)),
+            )
+            for name, taken in self._seconds.items()
+        )
+        return Table(("arm", "cases", "median seconds", "longest", "all"), rows, frozenset({1, 2, 3, 4}))
+
+    def margins(self) -> Table:
+        """How many rows of comparisons saw which part of what is allowed: of two arms, of an arm and the referee."""
+        counts = self._bins.values()
+        most = max((*map(max, counts), 1))
+        rows = tuple(
+            (
+                Cell(name, float(index)),
+                *(Cell(f"{each[index]:,}", each[index], share=each[index] / most) for each in counts),
+            )
+            for index, name in enumerate(_BINS)
+            if any(map(any, counts))
+        )
+        return Table(("seen / allowed", "two arms", "an arm and the referee"), rows, frozenset({1, 2}))
+
+    def exact(self) -> str:
+        """How many rows owed the same bits, and how many kept to it."""
+        owed = self._exact.total()
+        if not owed:
+            return ""
+        return (
+            f"The same bits were due in {counted(owed, 'row')} more, each a stage of a step;"
+            f" {self._exact[True]:,} of them have the same bits, {self._exact[False]:,} have not."
+        )
 
 
 def _seconds(value: float, most: float | None = None) -> Cell:
     return Cell(f"{value:.2f}", value, share=None if most is None else value / most)
 
 
-def margins(judged: Iterable[CaseJudged]) -> Table:
-    """How many rows of comparisons saw which part of what is allowed: of two arms, and of one and the referee."""
-    bins = (*BINS, *_MORE)
-    counts = {False: [0] * len(bins), True: [0] * len(bins)}
-    for arms, row in _rows(judged):
-        if _number(row, "allowed") > 0:
-            counts[arms[-1:] == [REFEREE]][_bin(_number(row, "ratio"))] += 1
-    most = max((*counts[False], *counts[True], 1))
-    rows = tuple(
-        (
-            Cell(name, float(index)),
-            *(Cell(f"{counts[of][index]:,}", counts[of][index], share=counts[of][index] / most) for of in counts),
-        )
-        for index, name in enumerate(bins)
-        if any(map(any, counts.values()))
-    )
-    return Table(("seen / allowed", "two arms", "an arm and the referee"), rows, frozenset({1, 2}))
-
-
 def _bin(ratio: float) -> int:
     if ratio <= 1:
         return bin_of(ratio)
     return len(BINS) + (ratio > 100)
-
-
-def exact(judged: Iterable[CaseJudged]) -> str:
-    """How many rows owed the same bits, and how many kept to it."""
-    owed = [_number(row, "seen") == 0 for arms, row in _rows(judged) if _number(row, "allowed") == 0]
-    if not owed:
-        return ""
-    return (
-        f"The same bits were due in {counted(len(owed), 'row')} more, each a stage of a step;"
-        f" {sum(owed):,} of them have the same bits, {len(owed) - sum(owed):,} have not."
-    )
-
-
-def _rows(judged: Iterable[CaseJudged]) -> Iterable[tuple[list[Any], Mapping[str, Any]]]:
-    for event in judged:
-        for item in _items(event.verdict, "comparisons"):
-            for row in _items(item, "rows"):
-                yield list(item.get("arms") or ()), row
 
 
 def _items(data: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]:

@@ -21,6 +21,7 @@ from conformance.reports.finding_page import finding_page
 from conformance.reports.html import finding_html
 from conformance.reports.markdown import written
 from conformance.reports.page import FindingPage
+from conformance.reports.text import markdown
 from conformance.verdict import json_safe, verdict_from_data, verdict_to_data
 
 FORMAT = 1
@@ -43,8 +44,7 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
     Returns:
         The folder, with `repro.py`, `case.json`, `original.case.json`, `finding.json`, and the `PAGES`.
     """
-    page = finding_page(finding, script)
-    files = {"finding.json": _text(to_data(finding)), **{name: write(page) for name, write in PAGES.items()}}
+    files = {"finding.json": _text(to_data(finding)), **pages(finding, script)}
     files |= {"repro.py": script} if script else {}
     files |= {"case.json": to_json(finding.verdict.case)} if finding.verdict.case else {}
     files |= {_ORIGINAL: to_json(finding.original)} if finding.original else {}
@@ -59,6 +59,18 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
             place.rename(Path(partial, "old"))
         made.rename(place)
     return place
+
+
+def pages(finding: Finding, script: str) -> dict[str, str]:
+    """The pages of a finding by their names.
+
+    A page that cannot be written says so, and takes nothing with it: what was found is in `finding.json`.
+    """
+    try:
+        page = finding_page(finding, script)
+        return {name: write(page) for name, write in PAGES.items()}
+    except Exception as error:  # noqa: BLE001 - whatever a page stumbles over, the finding must not be lost
+        return {"report.md": f"The pages of this finding could not be written: {markdown(error)}\n"}
 
 
 def write_file(path: Path, text: str) -> None:

@@ -31,8 +31,7 @@ def recorded(signature: str, environment: Environment) -> Recorded:
         return Recorded(since=nothing, where=(), notes=())
     notes = tuple(f"{entry.title} (case {quoted(entry.name)} of the corpus). {entry.explanation}" for entry in found)
     where = dict.fromkeys(name for entry in found for name in _functions(entry.explanation))
-    cures = tuple(dict.fromkeys(entry.cure for entry in found))
-    return Recorded(since=_since(found, signature, here), where=tuple(where), notes=notes, cures=cures)
+    return Recorded(_since(found, signature, here), tuple(where), notes, found[0].cure)
 
 
 def _entries(signature: str) -> list[Entry]:

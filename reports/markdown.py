@@ -71,14 +71,14 @@ def _script(page: FindingPage) -> list[str]:
     made = page.script
     if not made.source:
         return ["## Script", prose(made.said)]
-    status = f"In a clean process: **{markdown(made.status)}**. {prose(made.said)}"
+    status = f"**{markdown(made.status)}**: {prose(made.said)}"
     return ["## Script", fence(made.source, "python"), status, *([fence(made.output, "text")] if made.output else [])]
 
 
 def _cause(page: FindingPage) -> list[str]:
     reason = page.reason
     told = [f"## Cause: {code(reason.name)}", prose(reason.explanation), prose(reason.certainty)]
-    cures = [f"For the case in the corpus: {prose(cure)}" for cure in page.recorded.cures]
+    cures = [f"For the case in the corpus: {prose(page.recorded.cure)}"] if page.recorded.cure else []
     return [*(line for line in told if line), *_list(reason.evidence), f"**Cure:** {prose(reason.advice)}", *cures]
 
 

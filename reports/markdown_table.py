@@ -21,5 +21,5 @@ def listed(sentences: Iterable[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    said = f"[{prose(cell.text)}](<{cell.link}>)" if cell.link else prose(cell.text)
+    said = f"[{prose(cell.text)}](<{cell.link}/report.md>)" if cell.link else prose(cell.text)
     return f"{said} ({prose(cell.note)})" if cell.note else said

@@ -20,7 +20,7 @@ class Cell:
     Attributes:
         text: a sentence.
         sort: what the cell is sorted by; its text where None.
-        link: a relative address, already percent-encoded; empty where there is none.
+        link: the folder of a finding as an address relative to the page, percent-encoded; empty where there is none.
         share: a part of 1, shown as a bar; None where there is none.
         note: a sentence that goes with it, shown smaller; may be empty.
     """
@@ -71,12 +71,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is on record of a finding: since which version, where in the source of Keras, what is written, the cures."""
+    """What is on record of a finding: since which version, where in the source of Keras, what is written, the cure."""
 
     since: str
     where: tuple[str, ...]
     notes: tuple[str, ...]
-    cures: tuple[str, ...] = ()
+    cure: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,8 @@ from conformance.errors import UsageError
 from conformance.events import AnyEvent, Event, Problem, RunStarted, from_line
 from conformance.reports import calibration, summary
 from conformance.reports.campaign_page import campaign_page
-from conformance.reports.finding_page import finding_page, title
-from conformance.reports.folder import PAGES, load_finding, write_file
+from conformance.reports.finding_page import title
+from conformance.reports.folder import load_finding, pages, write_file
 from conformance.reports.html import campaign_html
 
 EVENTS = "events.jsonl"
@@ -51,41 +52,49 @@ def render_finding(folder: Path) -> list[Path]:
         script = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    page = finding_page(finding, script)
-    for name, write in PAGES.items():
-        write_file(folder / name, write(page))
-    return [folder / name for name in PAGES]
+    made = pages(finding, script)
+    for name, text in made.items():
+        write_file(folder / name, text)
+    return [folder / name for name in made]
 
 
 def write_run(directory: Path, events: Iterable[Event]) -> list[Path]:
     """Write the pages of a run: those of a calibration where it was one, else `report.md` and `index.html`."""
-    told = list(events)
-    if any(isinstance(event, RunStarted) and event.calibration for event in told):
-        calibration.write(directory, told)
+    told = iter(events)
+    first = list(itertools.islice(told, 1))
+    if any(isinstance(event, RunStarted) and event.calibration for event in first):
+        calibration.write(directory, [*first, *told])
         return [directory / "calibration.json", directory / "calibration.md"]
-    titles = _titles(directory)
-    write_file(directory / "report.md", summary.written(campaign_page(told, titles, "report.md")))
-    write_file(directory / "index.html", campaign_html(campaign_page(told, titles, "report.html")))
+    page = campaign_page(itertools.chain(first, told), _titles(directory))
+    write_file(directory / "report.md", summary.written(page))
+    write_file(directory / "index.html", campaign_html(page))
     return [directory / "report.md", directory / "index.html"]
 
 
-def read_events(path: Path) -> list[Event]:
-    """The events in a file; how many lines are none is told by a `Problem` at the end.
+def read_events(path: Path) -> Iterator[Event]:
+    """The events in a file, one by one; how many lines are none is told by a `Problem` at the end.
 
     The last line of a run that was killed may be half of one.
 
     Raises:
         UsageError: when the file cannot be read, or holds no event at all.
     """
+    read = lost = 0
     try:
-        lines = path.read_bytes().splitlines()
+        with path.open("rb") as lines:
+            for line in lines:
+                event = _event(line)
+                if event is None:
+                    lost += 1
+                else:
+                    read += 1
+                    yield event
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    events: list[Event] = [event for line in lines if (event := _event(line)) is not None]
-    if not events:
+    if not read:
         raise UsageError(f"{path}: holds no event")
-    lost = len(lines) - len(events)
-    return [*events, *([Problem(message=f"{lost} of {len(lines)} lines of {path.name} are no events")] if lost else [])]
+    if lost:
+        yield Problem(message=f"{lost} of {read + lost} lines of {path.name} are no events")
 
 
 def _event(line: bytes) -> AnyEvent | None:

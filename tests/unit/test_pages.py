@@ -18,11 +18,12 @@ from conformance.errors import UsageError
 from conformance.events import Event, Problem, RunStarted, to_line
 from conformance.finding import Environment, Finding
 from conformance.margin import Margin, Margins
+from conformance.reports import folder as folder_module
 from conformance.reports import markdown, summary
 from conformance.reports.campaign_page import NOT_MINIMIZED, campaign_page
 from conformance.reports.chart import heat, level, plot
 from conformance.reports.finding_page import finding_page
-from conformance.reports.folder import write_finding
+from conformance.reports.folder import load_finding, write_finding
 from conformance.reports.graph import NAMED, SHOWN, graph, marked
 from conformance.reports.html import campaign_html, finding_html
 from conformance.reports.known import recorded
@@ -365,12 +366,12 @@ def test_the_part_that_a_finding_points_at_is_marked(
 
 
 def test_an_index_counts_the_cases_of_each_signature_and_says_which_was_the_first(made_run: Run) -> None:
-    page = campaign_page(made_run("a.json"), page="report.html")
+    page = campaign_page(made_run("a.json"))
     rows = [tuple(cell.text for cell in line) for line in page.findings.rows]
     assert [line[1] for line in rows] == ["2", "1", "1"]
     assert [line[2] for line in rows] == ["`a.json` (3 s)", "`a.json` (6 s)", "`a.json` (4 s)"]
     assert rows[2][0] == NOT_MINIMIZED
-    assert page.findings.rows[0][0].link == "findings/distribution-gradient-clip-order-clipnorm/report.html"
+    assert page.findings.rows[0][0].link == "findings/distribution-gradient-clip-order-clipnorm"
     assert page.verdict == "5 cases judged: 3 diverge, 1 conforms, 1 is not supported. 2 findings."
 
 
@@ -404,6 +405,19 @@ def test_a_report_is_written_again_from_its_data_alone(made_finding: Make, made_
     assert {path: path.read_text() for path in render(tmp_path)} == first
     assert finding_page(made_finding(), "").title in first[tmp_path / "report.md"]
     assert set(render(folder)) == {folder / "report.md", folder / "report.html"}
+
+
+def test_a_page_that_cannot_be_written_takes_no_finding_with_it(
+    made_finding: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(page: object) -> str:
+        raise ZeroDivisionError("<b>")
+
+    monkeypatch.setattr(folder_module, "PAGES", {"report.html": stumble})
+    folder = write_finding(made_finding(), "import keras\n", tmp_path)
+    assert load_finding(folder).signature == made_finding().signature
+    assert (folder / "report.md").read_text() == "The pages of this finding could not be written: &lt;b&gt;\n"
+    assert (folder / "repro.py").exists()
 
 
 def test_the_links_of_a_rendered_index_lead_to_files(made_finding: Make, made_run: Run, tmp_path: Path) -> None:

@@ -861,7 +861,7 @@ def test_a_summary_tells_the_run() -> None:
         "| Seed | 3 |",
         "10 examples",
         "| conforms | 1 |",
-        "| [said](<findings/a>) (`s`) | 1 | `x.json` (1 s) | `unexplained` | not decided | reproduced |",
+        "| [said](<findings/a/report.md>) (`s`) | 1 | `x.json` (1 s) | `unexplained` | not decided | reproduced |",
         "case kept at `out/crashed.json`",
         "- said (2 times)",
     ):
@@ -932,7 +932,7 @@ def test_a_summary_escapes_what_others_say() -> None:
     assert not CONTROLS.search(text)
     assert "<b>" not in outside
     assert "@all" not in outside
-    assert "](<%3Cb%3E%7Cx>)" in text
+    assert "](<%3Cb%3E%7Cx/report.md>)" in text
 
 
 @pytest.mark.parametrize("live", [False, True])
