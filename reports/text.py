@@ -13,6 +13,9 @@ from collections.abc import Iterator
 # CSI and OSC sequences whole, so that no `[31m` is left of them; then the two-character ones.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?", re.DOTALL)
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]|~!$]")
+LONGEST = 2_000
+"""The characters of a sentence that are shown; all of it is in the JSON beside the page."""
+
 _HARMLESS = str.maketrans({"\\": "/", '"': "'"})
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "#": "&#35;"}
 
@@ -46,8 +49,15 @@ def quoted(text: object) -> str:
 
 
 def pieces(text: object) -> Iterator[tuple[bool, str]]:
-    """A sentence in pieces, each with whether it is code: what stands between two backticks is."""
-    for number, piece in enumerate(re.split(r"`([^`]*)`", plain(text))):
+    """A sentence in pieces, each with whether it is code: what stands between two backticks is.
+
+    Of one longer than `LONGEST` the rest is left out, and how much that is is said.
+    """
+    line = plain(text)
+    rest = len(line) - LONGEST
+    if rest > 0:
+        line = f"{line[:LONGEST]} [{rest:,} more characters]"
+    for number, piece in enumerate(re.split(r"`([^`]*)`", line)):
         if piece:
             yield number % 2 == 1, piece
 

@@ -201,6 +201,8 @@ def test_in_a_sentence_what_stands_in_backticks_is_code(text: str, wanted: str) 
 
 
 def test_what_is_cut_says_so() -> None:
+    assert prose("x" * 2_003) == "x" * 2_000 + " \\[3 more characters\\]"
+    assert prose("x" * 2_000) == "x" * 2_000
     assert shortened("abcdef", 6) == "abcdef"
     assert shortened("abcdefg", 6) == "abcde\N{HORIZONTAL ELLIPSIS}"
 
