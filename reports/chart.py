@@ -143,6 +143,8 @@ def _column(row: Margin) -> str:
 def _says(margins: Margins, first: Margin | None) -> str:
     if first is None:
         most = max((row.ratio for row in margins.rows), default=0.0)
+        if not most:
+            return "There is no difference at all."
         return f"Everything is within what is allowed; the most that was seen is {times(most)} of it."
     stage = first.stage.value.replace("_", " ")
     told = f"The first stage beyond what is allowed is the {stage}, {when(first.step, first.epoch)}."

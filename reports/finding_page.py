@@ -9,6 +9,7 @@ import msgspec
 from conformance.case import Case, to_json
 from conformance.finding import NOT_RUN, REPRODUCED, Finding
 from conformance.margin import Margins, ratio_of
+from conformance.raised import Raised
 from conformance.reports.chart import heat, plot
 from conformance.reports.graph import graph
 from conformance.reports.known import recorded
@@ -53,7 +54,7 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
         wrong=item.wrong_arm or "",
         stage=found.stage.value,
         happened=tuple(_happened(finding)),
-        numbers=_numbers(found),
+        numbers=_numbers(found, _raised(finding)),
         expected=tuple(_expected(found)),
         definition=_definition(item, verdict.case),
         reason=_reason(item),
@@ -61,6 +62,7 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
         arms=_arms(verdict.arms),
         rounding=verdict.rounding,
         heats=tuple(heat(each) for each in comparisons),
+        alone=_alone(comparisons, found),
         plot=None if shown is None else plot(shown, found.stage),
         graph=None if verdict.case is None else graph(verdict.case, item),
         script=_script(finding, script),
@@ -76,8 +78,9 @@ def title(finding: Finding) -> str:
     """The finding in one sentence."""
     found = finding.observation.divergence
     seen, wanted = (in_words(arm) for arm in found.arms)
-    raised = {arm.arm: arm.raised for arm in finding.verdict.arms if arm.raised and arm.arm in found.arms}
-    for arm, error in raised.items():
+    raised = _raised(finding)
+    if raised is not None:
+        arm, error = raised
         other = wanted if arm == found.arms[0] else seen
         told = f"{in_words(arm)} raises {error.kind} where {other} trains"
         return told[0].upper() + told[1:] if told.startswith("a custom") else told
@@ -85,6 +88,13 @@ def title(finding: Finding) -> str:
     what = QUANTITIES[found.stage].format(quoted(found.variable))
     told = f"{seen}: {what} {f'is {ratio} that' if ratio else 'differs from that'} of {wanted}"
     return told[0].upper() + told[1:] if seen.startswith("a custom") else told
+
+
+def _raised(finding: Finding) -> tuple[str, Raised] | None:
+    """The one of the finding's two arms that raised, and what."""
+    of = finding.observation.divergence.arms
+    raised = [(arm.arm, arm.raised) for arm in finding.verdict.arms if arm.raised is not None and arm.arm in of]
+    return raised[0] if raised else None
 
 
 def _times(found: Divergence) -> str:
@@ -117,8 +127,10 @@ def _happened(finding: Finding) -> list[str]:
 def _amounts(finding: Finding) -> str:
     """Where, how much and how much too much, in a sentence."""
     found = finding.observation.divergence
-    if any(arm.raised for arm in finding.verdict.arms if arm.arm in found.arms):
-        return "One of the two arms ends with an exception, the other trains to its end."
+    raised = _raised(finding)
+    if raised is not None:
+        stage = f"It had come as far as the stage {quoted(found.stage.value)}, {STAGES[found.stage]}."
+        return f"{quoted(raised[0])} ends with an exception, the other arm trains to its end. {stage}"
     at = when(found.step, found.epoch)
     if found.step is None and found.epoch is None:
         at = "Over the whole training" if found.stage.value == "batch" else "After training"
@@ -132,7 +144,11 @@ def _amounts(finding: Finding) -> str:
     return f"{off}, where {found.allowed:.2g} is allowed: {times(found.magnitude / found.allowed)} times as much."
 
 
-def _numbers(found: Divergence) -> Table:
+def _numbers(found: Divergence, raised: tuple[str, Raised] | None) -> Table:
+    if raised is not None:
+        arm, error = raised
+        rows = {"arm": quoted(arm), "exception": quoted(error.kind), "said": str(error), "in one line": found.message}
+        return table_of(rows, code=False)
     rows = {
         "arms": " against ".join(quoted(arm) for arm in found.arms),
         "stage": f"{quoted(found.stage.value)}, {STAGES[found.stage]}",
@@ -184,9 +200,9 @@ def _definition(item: Observation, case: Case | None) -> Definition | None:
 def _reason(item: Observation) -> Reason:
     cause = item.cause
     certainty = ""
-    if cause.name != "unexplained":
+    if cause.name not in ("unexplained", "raises_in_one_arm"):
         certainty = (
-            "The same computation with this fault put in gives what the arm did, at every step, within rounding."
+            "What this cause foretells is what was seen, at every step, within rounding."
             if cause.exact
             else "It was not shown to reproduce every step."
         )
@@ -229,6 +245,13 @@ def ordered(comparisons: tuple[Margins, ...], found: Divergence) -> list[Margins
     """The finding's own comparison, each of its two arms against the referee, then the others."""
     wanted = [found.arms, *((arm, REFEREE) for arm in found.arms)]
     return sorted(comparisons, key=lambda item: wanted.index(item.arms) if item.arms in wanted else len(wanted))
+
+
+def _alone(comparisons: list[Margins], found: Divergence) -> str:
+    """Why the finding's own two arms are not among the comparisons, where they are not."""
+    if not comparisons or any(each.arms == found.arms for each in comparisons):
+        return ""
+    return "The two arms of this finding cannot be held against one another step by step; these are the others."
 
 
 def telling(comparisons: list[Margins], found: Divergence) -> Margins | None:

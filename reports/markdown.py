@@ -44,7 +44,7 @@ def written(page: FindingPage) -> str:
         prose(page.recorded.since),
         *_cause(page),
         *_source(page),
-        *_charts(page.heats),
+        *_charts(page.heats, page.alone),
         "## Arms",
         table(page.arms),
         *_rounding(page),
@@ -89,7 +89,7 @@ def _source(page: FindingPage) -> list[str]:
     return ["## Where in the source of Keras", named, *map(prose, page.recorded.notes)]
 
 
-def _charts(heats: tuple[Heat, ...]) -> list[str]:
+def _charts(heats: tuple[Heat, ...], alone: str) -> list[str]:
     """The maps as tables: how many times what is allowed was seen. The first is the finding's own."""
     if not heats:
         return []
@@ -101,7 +101,7 @@ def _charts(heats: tuple[Heat, ...]) -> list[str]:
     )
     rest = "\n\n".join(others)
     more = [f"<details><summary>The other comparisons</summary>\n\n{rest}\n\n</details>"] if others else []
-    return ["## Seen against allowed", markdown(about), first, *more]
+    return ["## Seen against allowed", markdown(about), *([prose(alone)] if alone else []), first, *more]
 
 
 def _chart(made: Heat) -> str:

@@ -107,6 +107,7 @@ class FindingPage:
         arms: what became of each arm.
         rounding: differences that are none, as messages.
         heats: seen against allowed by stage and step, the finding's own comparison first.
+        alone: why there is none of the finding's own; empty where there is one.
         plot: seen against allowed of the stage where it is found; None where nothing was kept.
         graph: the model; None where there is no case.
         script: the script.
@@ -130,6 +131,7 @@ class FindingPage:
     arms: Table
     rounding: tuple[str, ...]
     heats: tuple[Heat, ...]
+    alone: str
     plot: Plot | None
     graph: Graph | None
     script: Script

@@ -200,6 +200,23 @@ def test_in_a_sentence_what_stands_in_backticks_is_code(text: str, wanted: str) 
     assert "".join(piece for _, piece in pieces(text)) == text.replace("`", "" if text.count("`") == 2 else "`")
 
 
+def test_of_an_arm_that_raised_the_exception_is_told_and_no_amount(made_finding: Make) -> None:
+    page = finding_page(made_finding("boom", raised=True), "")
+    told = {row[0].text: row[1].text for row in page.numbers.rows}
+    assert told["exception"] == "`boom`"
+    assert not {"off by", "allowed", "when"} & set(told)
+    assert "ends with an exception" in page.happened[0]
+
+
+def test_where_the_two_arms_of_a_finding_could_not_be_compared_that_is_said(made_finding: Make) -> None:
+    made = made_finding()
+    fewer = msgspec.structs.replace(made.verdict, comparisons=made.verdict.comparisons[1:])
+    others = msgspec.structs.replace(made, verdict=fewer)
+    for text in (finding_html(finding_page(others, "")), markdown.written(finding_page(others, ""))):
+        assert "cannot be held against one another step by step" in text
+    assert "cannot be held against" not in finding_html(finding_page(made, ""))
+
+
 def test_what_is_cut_says_so() -> None:
     assert prose("x" * 2_003) == "x" * 2_000 + " \\[3 more characters\\]"
     assert prose("x" * 2_000) == "x" * 2_000
