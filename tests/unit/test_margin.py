@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 
 from conformance.arm import parse_arm
-from conformance.compare import compare
+from conformance.compare import Difference, compare
+from conformance.judge import message
 from conformance.margin import FINAL, MOST_STEPS, Margin, Margins, Meter, kept, ratio_of, thinned
+from conformance.square import Found
 from conformance.stage import Stage
 from conformance.trace import FINAL as TRACES_FINAL
 from conformance.trace import Trace
@@ -140,3 +143,25 @@ def test_a_row_is_as_short_as_it_can_be() -> None:
     assert msgspec.to_builtins(row) == {
         "stage": "loss", "step": 1, "variable": "loss", "seen": 0.0, "allowed": 0.0, "ratio": 0.0,
     }  # fmt: skip
+
+
+def found(**given: object) -> Found:
+    fields: dict[str, object] = {"step": 2, "stage": Stage.BATCH, "name": "x", "magnitude": 0.5, "allowed": 0.0}
+    return Found("both", FIT, LOOP, Difference(**{**fields, **given}))  # type: ignore[arg-type]
+
+
+def told(**given: object) -> str:
+    return message(found(**given), cast(Any, None))
+
+
+def test_a_message_says_what_keeps_two_values_from_being_so_far_apart() -> None:
+    shapes = told(magnitude=math.inf, seen=np.zeros((4, 3)), wanted=np.zeros((8, 3)))
+    assert shapes.startswith("batch[step 2] x: of shape (4, 3) in the one, of shape (8, 3) in the other [")
+    numbers = told(magnitude=math.inf, seen=np.full(2, np.nan), wanted=np.zeros(2))
+    assert "finite in the one" in numbers
+    assert "inf " not in shapes + numbers
+
+
+def test_a_message_tells_a_constant_only_where_it_does_not_read_as_1() -> None:
+    assert "= 2 x the other's" in told(ratio=2.0)
+    assert "x the other's" not in told(ratio=1.0000001)
