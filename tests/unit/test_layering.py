@@ -27,7 +27,7 @@ FOLDERS = {
 # Low to high, a room a line. A module may import from its own room and from those above it in this table, and no two
 # modules each other. `x.*` is every module below the package x; `x` is the package's own `__init__`.
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("errors", "frozen", "stage", "causes", "arm", "fields", "layers", "losses", "optimizers", "raised"),
+    ("errors", "frozen", "stage", "margin", "causes", "arm", "fields", "layers", "losses", "optimizers", "raised"),
     ("referee.clause", "referee.*_rules"),
     ("case",),
     ("data", "functions", "verdict", "passes", "baseline"),
