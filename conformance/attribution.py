@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from conformance.arm import Arm, Placement
 from conformance.causes import CAUSES
 from conformance.compare import constant_ratio, ulps_apart
@@ -139,8 +141,10 @@ def divergence_of(told: Told) -> Divergence:
     departure = told.departure
     ratio = constant_ratio(departure.seen, departure.wanted, departure.allowed)
     when = "after training" if departure.step == FINAL else f"step {departure.step}"
-    times = "" if ratio is None else f" = {ratio:.6g} x the referee's"
-    off = "" if departure.stage.value == "batch" else f": off by {departure.magnitude:.4g}"
+    # A constant that reads as 1 says nothing that the amount does not.
+    times = "" if ratio is None or f"{ratio:.6g}" == "1" else f" = {ratio:.6g} x the referee's"
+    amount = f"off by {departure.magnitude:.4g}" if np.isfinite(departure.magnitude) else "not comparable"
+    off = "" if departure.stage.value == "batch" else f": {amount}"
     allowed = "exact" if departure.allowed == 0 else f"allowed {departure.allowed:.2g}"
     return Divergence(
         arms=(str(told.suspect), REFEREE),

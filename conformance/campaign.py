@@ -28,9 +28,7 @@ from conformance.events import (
     to_line,
 )
 from conformance.job import Job
-from conformance.reports import calibration
-from conformance.reports.folder import write_file
-from conformance.reports.markdown import summary
+from conformance.reports.render import EVENTS, read_events, write_run
 from conformance.supervisor import supervise
 
 
@@ -77,13 +75,12 @@ def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Even
         job = _drawn(job, report)
     outcomes: Counter[str] = Counter()
     signatures: Counter[str] = Counter()
-    kept: list[Event] = []
+    found: set[str] = set()
     interrupted = False
-    with (report / "events.jsonl").open("ab", buffering=0) as record:
+    with (report / EVENTS).open("ab", buffering=0) as record:
 
         def note(event: Event) -> Event:
             record.write(to_line(event))
-            kept.append(event)
             return event
 
         yield note(
@@ -107,6 +104,8 @@ def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Even
                 elif isinstance(event, CaseCalibrated):
                     outcomes[event.calibration.outcome] += 1
                     signatures.update(event.calibration.signatures)
+                elif isinstance(event, FindingMade):
+                    found.add(event.signature)
                 yield note(event)
             if closing is not None:
                 for event in closing(signatures, outcomes.total(), True):
@@ -121,20 +120,17 @@ def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Even
             if made:
                 shutil.rmtree(report, ignore_errors=True)
             raise
-        findings = len({event.signature for event in kept if isinstance(event, FindingMade)})
         ended = RunEnded(
             outcomes=dict(outcomes),
             signatures=dict(signatures),
-            findings=findings,
+            findings=len(found),
             seconds=time.monotonic() - started,
             report=str(report),
             interrupted=interrupted,
         )
         note(ended)
-    if job.calibrate:
-        calibration.write(report, kept)
-    else:
-        write_file(report / "report.md", summary(kept))
+    # From the disk: a long run with all that was compared is more than memory should hold.
+    write_run(report, read_events(report / EVENTS))
     yield ended
 
 

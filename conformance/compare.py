@@ -6,12 +6,13 @@ equals only a NaN; what only one of the two has is a difference too, unless that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from conformance.arm import Arm
 from conformance.data import Array
+from conformance.margin import Margins, Meter
 from conformance.stage import Stage
 from conformance.tolerance import Allowance, distance
 from conformance.trace import FINAL, Trace
@@ -67,12 +68,14 @@ class Comparison:
         compared: how many quantities were compared.
         skipped: what only one of the two records at all.
         worst: the largest seen / allowed among what was within its allowance, 0 where the same bits were due.
+        margins: what was seen and allowed, a row a step and stage; the arms are the caller's to name.
     """
 
     first: Difference | None
     compared: int
     skipped: tuple[str, ...] = ()
     worst: float = 0.0
+    margins: Margins = field(default=Margins(arms=("", "")), compare=False)
 
 
 def compare(suspect: Trace, reference: Trace, allowance: Allowance | None = None) -> Comparison:
@@ -98,7 +101,7 @@ def compare(suspect: Trace, reference: Trace, allowance: Allowance | None = None
     first = first or later
     if run.compared == 0:
         first = Difference(None, Stage.BATCH, "everything", np.inf, 0.0, note="nothing could be compared")
-    return Comparison(first, run.compared, tuple(sorted(run.skipped)), run.worst)
+    return Comparison(first, run.compared, tuple(sorted(run.skipped)), run.worst, run.meter.margins())
 
 
 def _whole_run(suspect: Trace, reference: Trace) -> Difference | None:
@@ -119,6 +122,7 @@ class _Run:
     def __init__(self, suspect: Trace, reference: Trace, allowance: Allowance | None) -> None:
         self.suspect, self.reference, self.allowance = suspect, reference, allowance
         self.compared, self.worst = 0, 0.0
+        self.meter = Meter()
         self.skipped: set[str] = set()
         self._recorded = [{key[1:] for key in trace.values} for trace in (suspect, reference)]
 
@@ -149,6 +153,7 @@ class _Run:
                 self.skipped.add(f"{key[1].value} {key[2]}: only {self._arm(has)} records it")
                 return None
             self.compared += 1
+            self.meter.note(*key, np.inf, 0.0)
             return Difference(
                 key[0], key[1], key[2], np.inf, 0.0, note=f"only {self._arm(has)} has {key[1].value} here"
             )
@@ -156,17 +161,20 @@ class _Run:
         for trace in (self.suspect, self.reference):
             if trace.copies_differ(key):
                 first, second = trace.values[key][:2]
+                self.meter.note(*key, distance(first, second), 0.0)
                 note = f"the replicas of {trace.arm} hold different values"
                 return replace(self._difference(key, first, second, 0.0), note=note)
         if self.allowance is None:
             pairs = zip(self.suspect.values[key], self.reference.values[key], strict=True)
             unlike = [(a, b) for a, b in pairs if not _same_bits(a, b)]
             if not unlike:
+                self.meter.note(*key, 0.0, 0.0)
                 return None
             seen, wanted = self.suspect.merged(key), self.reference.merged(key)
             if distance(seen, wanted) == 0.0:
                 seen, wanted = unlike[0]
             found = self._difference(key, seen, wanted, 0.0)
+            self.meter.note(*key, found.magnitude, 0.0)
             if seen.dtype == wanted.dtype:
                 return found
             note = f"{key[1].value}[step {key[0]}] {key[2]} is {seen.dtype}, and {wanted.dtype} in the other"
@@ -174,6 +182,7 @@ class _Run:
         seen, wanted = self.suspect.merged(key), self.reference.merged(key)
         allowed = self.allowance.of(key, wanted)
         apart = distance(seen, wanted)
+        self.meter.note(*key, apart, allowed)
         if apart <= allowed:
             self.worst = max(self.worst, apart / allowed if allowed else 0.0)
             return None
@@ -209,6 +218,7 @@ class _Run:
             values = [trace.epoch_logs.get((when, name)) for trace in (self.suspect, self.reference)]
             if None in values:
                 self.compared += 1
+                self.meter.note(None, Stage.LOGS, name, np.inf, 0.0, epoch=when)
                 has = [value is not None for value in values]
                 note = f"only {self._arm(has)} reports epoch {when}"
                 found: Difference | None = Difference(None, Stage.LOGS, name, np.inf, 0.0, epoch=when, note=note)
@@ -227,6 +237,8 @@ class _Run:
         allowed = 0.0 if self.allowance is None else self.allowance.of_log(kind, when, name, wanted)
         a, b = np.asarray(seen, np.float32), np.asarray(wanted, np.float32)
         apart = distance(a, b)
+        step, epoch = (when, None) if kind == "step" else (None, when)
+        self.meter.note(step, Stage.LOGS, name, apart, allowed, epoch=epoch)
         if apart <= allowed:
             self.worst = max(self.worst, apart / allowed if allowed else 0.0)
             return None

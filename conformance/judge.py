@@ -8,17 +8,21 @@ repeat is `flaky`, not a finding.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from conformance.arm import Arm, Placement
-from conformance.attribution import Told, attributed, cause_of, divergence_of
+from conformance.attribution import REFEREE, Told, attributed, cause_of, divergence_of
 from conformance.case import Case
-from conformance.compare import Comparison, compare
+from conformance.compare import Comparison, Difference, compare
 from conformance.deviations import Context
 from conformance.diagnose import diagnose, signature
 from conformance.errors import UnsupportedError
+from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
 from conformance.referee.departure import Judgement
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
@@ -304,7 +308,14 @@ class Judge:
             flaky=tuple(flaky),
             rounding=tuple(rounding),
             remarks=tuple(remarks),
+            comparisons=self._margins(),
         )
+
+    def _margins(self) -> tuple[Margins, ...]:
+        """What every comparison saw, those of two arms first."""
+        pairs = {(str(a), str(b)): item.margins for (a, b), item in self._comparisons.items()}
+        alone = {(str(arm), REFEREE): item.meter.margins() for arm, item in self._judgements.items() if item}
+        return tuple(msgspec.structs.replace(item, arms=arms) for arms, item in {**pairs, **alone}.items() if item.rows)
 
     @property
     def _known(self) -> list[Judgement]:
@@ -516,6 +527,14 @@ def divergence(found: Found, subject: Training) -> Divergence:
     )
 
 
+def incomparable(difference: Difference) -> str:
+    """What keeps two values from being so and so far apart."""
+    seen, wanted = difference.seen, difference.wanted
+    if seen is not None and wanted is not None and seen.shape != wanted.shape:
+        return f"of shape {seen.shape} in the one, of shape {wanted.shape} in the other"
+    return "finite in the one where it is infinite or no number in the other"
+
+
 def message(found: Found, subject: Training) -> str:
     """Seen, wanted and where, in one line."""
     difference = found.difference
@@ -528,8 +547,12 @@ def message(found: Found, subject: Training) -> str:
         when = f"step {difference.step}"
     else:
         when = f"epoch {difference.epoch}"
-    ratio = "" if difference.ratio is None else f" = {difference.ratio:.6g} x the other's"
+    # A constant that reads as 1 says nothing that the amount does not.
+    same = difference.ratio is None or f"{difference.ratio:.6g}" == "1"
+    ratio = "" if same else f" = {difference.ratio:.6g} x the other's"
     ulps = "" if difference.ulps is None or difference.ulps > 1_000 else f", {difference.ulps} ulp"
+    if not math.isfinite(difference.magnitude):
+        return f"{difference.stage.value}[{when}] {difference.name}: {incomparable(difference)} {where}"
     allowed = "the same bits are due" if difference.allowed == 0 else f"allowed {difference.allowed:.2g}"
     return (
         f"{difference.stage.value}[{when}] {difference.name}{ratio}: off by {difference.magnitude:.4g}{ulps}"

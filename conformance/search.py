@@ -19,7 +19,7 @@ from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
 from conformance.judge import Plan, judge_case
 from conformance.minimize import Shrinking, confirmed, signatures
 from conformance.strategies import cases
-from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict, verdict_to_data
+from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict, verdict_to_data, without_steps
 
 ENDLESS = 1_000_000
 DRAWS_A_CASE = 20
@@ -192,7 +192,8 @@ def judged(index: int, verdict: Verdict, seconds: float, known: frozenset[str], 
     message = verdict.reason or (verdict.divergence.message if verdict.divergence else None)
     if outcome == CONFORMS and verdict.flaky:
         message = f"flaky: {verdict.flaky[0]}"
-    data = verdict_to_data(verdict) | {"verdict": outcome}
+    # Of a case that was given, who gave it may want every step.
+    data = verdict_to_data(verdict if path else without_steps(verdict)) | {"verdict": outcome}
     return CaseJudged(
         index=index,
         seconds=seconds,

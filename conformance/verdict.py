@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from conformance.case import Case, to_data
+from conformance.margin import Margins, thinned
 from conformance.raised import Raised
 from conformance.stage import Stage
 
@@ -113,6 +114,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             between them (`rounding_amplified`), as messages; they are no divergences.
         remarks: what Keras does otherwise than it documents, in all arms alike, where parts or a loop of the user's own
             are judged: no divergence of theirs.
+        comparisons: of each two arms that were compared, and of each arm that was held against the referee, what was
+            seen and what was allowed, a row a step and stage.
     """
 
     case: Case | None
@@ -126,6 +129,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     flaky: tuple[str, ...] = ()
     rounding: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    comparisons: tuple[Margins, ...] = ()
 
     @property
     def conforms(self) -> bool:
@@ -188,6 +192,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "flaky": verdict.flaky,
         "rounding": verdict.rounding,
         "remarks": verdict.remarks,
+        "comparisons": verdict.comparisons,
     }
     return {key: json_safe(msgspec.to_builtins(value)) for key, value in data.items()}
 
@@ -212,7 +217,16 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
         flaky=tuple(data.get("flaky", ())),
         rounding=tuple(data.get("rounding", ())),
         remarks=tuple(data.get("remarks", ())),
+        comparisons=tuple(_margins(item) for item in data.get("comparisons", ())),
     )
+
+
+def without_steps(verdict: Verdict) -> Verdict:
+    """The verdict with the furthest-off row of each stage alone in its comparisons.
+
+    A search keeps what it says of thousands of cases in one file; a finding of its own has all rows.
+    """
+    return msgspec.structs.replace(verdict, comparisons=tuple(thinned(item) for item in verdict.comparisons))
 
 
 def json_safe(value: Any) -> Any:
@@ -224,6 +238,14 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_safe(item) for item in value]
     return value
+
+
+def _margins(data: dict[str, Any]) -> Margins:
+    rows = [
+        {key: float(value) if key in ("seen", "allowed", "ratio") else value for key, value in row.items()}
+        for row in data.get("rows", ())
+    ]
+    return msgspec.convert({**data, "rows": rows}, Margins)
 
 
 def _floats(observations: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,20 @@ import msgspec
 from conformance.case import load_case, to_json
 from conformance.errors import UsageError
 from conformance.finding import NOT_RUN, Environment, Finding
-from conformance.reports.markdown import report
+from conformance.reports.finding_page import finding_page
+from conformance.reports.html import finding_html
+from conformance.reports.markdown import written
+from conformance.reports.page import FindingPage
+from conformance.reports.text import markdown
 from conformance.verdict import json_safe, verdict_from_data, verdict_to_data
 
 FORMAT = 1
 """The version of `finding.json` this package writes; it refuses newer ones."""
 
 _ORIGINAL = "original.case.json"
+
+PAGES: Mapping[str, Callable[[FindingPage], str]] = {"report.md": written, "report.html": finding_html}
+"""The pages of a finding's folder, and who writes each."""
 
 
 def write_finding(finding: Finding, script: str, directory: Path) -> Path:
@@ -35,9 +42,9 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
         directory: where findings are kept; made where it does not exist.
 
     Returns:
-        The folder, with `repro.py`, `case.json`, `original.case.json`, `finding.json` and `report.md`.
+        The folder, with `repro.py`, `case.json`, `original.case.json`, `finding.json`, and the `PAGES`.
     """
-    files = {"finding.json": _text(to_data(finding)), "report.md": report(finding, script)}
+    files = {"finding.json": _text(to_data(finding)), **pages(finding, script)}
     files |= {"repro.py": script} if script else {}
     files |= {"case.json": to_json(finding.verdict.case)} if finding.verdict.case else {}
     files |= {_ORIGINAL: to_json(finding.original)} if finding.original else {}
@@ -52,6 +59,18 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
             place.rename(Path(partial, "old"))
         made.rename(place)
     return place
+
+
+def pages(finding: Finding, script: str) -> dict[str, str]:
+    """The pages of a finding by their names.
+
+    A page that cannot be written says so, and takes nothing with it: what was found is in `finding.json`.
+    """
+    try:
+        page = finding_page(finding, script)
+        return {name: write(page) for name, write in PAGES.items()}
+    except Exception as error:  # noqa: BLE001 - whatever a page stumbles over, the finding must not be lost
+        return {"report.md": f"The pages of this finding could not be written: {markdown(error)}\n"}
 
 
 def write_file(path: Path, text: str) -> None:

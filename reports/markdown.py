@@ -1,4 +1,4 @@
-"""A finding as the issue one would file, and a run as a page.
+"""A finding as the issue one would file, written from its page.
 
 What a case or an exception says is escaped by `conformance.reports.text`: a message cannot break a table, open a tag,
 mention a person or close a fence.
@@ -6,21 +6,13 @@ mention a person or close a fence.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-
-import msgspec
-
-from conformance.case import to_json
-from conformance.finding import NOT_RUN, Finding
-from conformance.reports.referee import ABOUT, against_referee, clause_of
+from conformance.finding import Finding
+from conformance.reports.chart import Heat, Square
+from conformance.reports.finding_page import finding_page
+from conformance.reports.markdown_table import listed, table
+from conformance.reports.page import Cell, FindingPage, Table
 from conformance.reports.summary import summary
-from conformance.reports.text import code, fence, markdown
-from conformance.reports.words import REFEREE, in_words
-from conformance.verdict import ArmReport, Divergence, Expected
-
-_SHOWN = 8
-"""A quantity with more elements is left to the script."""
+from conformance.reports.text import code, fence, markdown, prose
 
 
 def report(finding: Finding, script: str) -> str:
@@ -33,148 +25,116 @@ def report(finding: Finding, script: str) -> str:
     Returns:
         Markdown, ending in a newline.
     """
+    return written(finding_page(finding, script))
+
+
+def written(page: FindingPage) -> str:
+    """The page of a finding as Markdown, ending in a newline."""
     blocks = [
-        f"# {title(finding)}",
-        *_happened(finding),
-        *_cause(finding),
+        f"# {prose(page.title)}",
+        f"**{prose(page.verdict)}**",
+        "## What happened",
+        *map(prose, page.happened),
+        table(page.numbers),
+        "## Expected",
+        *map(prose, page.expected),
+        *_definition(page),
+        *_script(page),
+        "## Since which version",
+        prose(page.recorded.since),
+        *_cause(page),
+        *_source(page),
+        *_charts(page.heats, page.alone),
         "## Arms",
-        _arms(finding.verdict.arms),
-        *_rounding(finding),
-        *_script(finding, script),
-        *_case(finding),
+        table(page.arms),
+        *_rounding(page),
+        *_cases(page),
         "## Environment",
-        _table(("", ""), [(name, code(value)) for name, value in msgspec.to_builtins(finding.environment).items()]),
-        f"Signature: {code(finding.signature)}",
+        table(page.environment),
+        f"<details><summary>Words</summary>\n\n{table(page.words)}\n\n</details>",
+        f"Signature: {code(page.signature)}",
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def title(finding: Finding) -> str:
-    """The finding in one sentence of Markdown."""
-    found = finding.observation.divergence
-    seen, wanted = (markdown(in_words(arm)) for arm in found.arms)
-    raised = {arm.arm: arm.raised for arm in finding.verdict.arms if arm.raised and arm.arm in found.arms}
-    for arm, error in raised.items():
-        other = wanted if arm == found.arms[0] else seen
-        return f"{markdown(in_words(arm))} raises {markdown(error.kind)} where {other} trains"
-    ratio = f"{found.ratio:.4g} times that of" if found.ratio is not None else "differs from"
-    what = f"{markdown(found.stage.value.replace('_', ' '))} of {code(found.variable)}"
-    return f"{seen}: {what} {'is ' if found.ratio is not None else ''}{ratio} {wanted}"
-
-
-def _happened(finding: Finding) -> list[str]:
-    found, wrong = finding.observation.divergence, finding.observation.wrong_arm
-    decided = f"Wrong is {code(wrong)}." if wrong else "Which of the two is wrong is not decided."
-    blocks = [markdown(found.message), decided]
-    if against_referee(found):
-        blocks.append(f"It is held against {markdown(in_words(REFEREE))}. {markdown(ABOUT)}")
-    if found.axis == REFEREE and len(finding.verdict.arms) > 1:
-        told = "Every trainer that was judged there does the same, so holding them against one another shows nothing."
-        blocks.append(told)
-    expected = [_expected(found), *_definition(finding)]
-    return ["## What happened", *blocks, _numbers(found), "## Expected", *expected]
-
-
-def _definition(finding: Finding) -> list[str]:
-    """The clause that is not kept, where the cause says which."""
-    from conformance.referee.semantics import escaped, sources
-
-    clause = clause_of(finding.observation.cause.name, finding.verdict.case)
-    if clause is None:
+def _definition(page: FindingPage) -> list[str]:
+    if page.definition is None:
         return []
-    where = f"clause {clause.number} of {code('docs/semantics.md')}"
-    return [f"By definition ({where}): {escaped(clause.sentence)}", f"Source: {'; '.join(sources(clause))}"]
+    from conformance.referee.semantics import escaped
+
+    where = f"clause {page.definition.number} of {code('docs/semantics.md')}"
+    told = f"By definition ({where}): {escaped(page.definition.sentence)}"
+    return [told, f"Source: {'; '.join(source for source, _ in page.definition.sources)}"]
 
 
-def _numbers(found: Divergence) -> str:
-    when = [("step", found.step), ("epoch", found.epoch)]
-    rows = [
-        ("arms", " against ".join(code(arm) for arm in found.arms)),
-        ("follows", "neither trainer, distribution nor execution" if found.axis == REFEREE else markdown(found.axis)),
-        *((name, str(value)) for name, value in when if value is not None),
-        ("stage", code(found.stage.value)),
-        ("quantity", code(found.variable)),
-        ("off by", f"{found.magnitude:.6g}" if math.isfinite(found.magnitude) else "not comparable"),
-        ("allowed", f"{found.allowed:.3g}" if found.allowed else "0: the same bits are due"),
-        *([("units in the last place", str(found.ulps))] if found.ulps is not None else []),
-        *([("ratio", f"{found.ratio:.6g}")] if found.ratio is not None else []),
-        *([("expected", _values(found.expected))] if found.expected is not None else []),
-    ]
-    return _table(("", ""), rows)
+def _script(page: FindingPage) -> list[str]:
+    made = page.script
+    if not made.source:
+        return ["## Script", prose(made.said)]
+    status = f"**{markdown(made.status)}**: {prose(made.said)}"
+    return ["## Script", fence(made.source, "python"), status, *([fence(made.output, "text")] if made.output else [])]
 
 
-def _values(expected: Expected) -> str:
-    if len(expected.values) > _SHOWN:
-        return f"{len(expected.values)} numbers"
-    return code(" ".join(f"{float.fromhex(value):.9g}" for value in expected.values))
+def _cause(page: FindingPage) -> list[str]:
+    reason = page.reason
+    told = [f"## Cause: {code(reason.name)}", prose(reason.explanation), prose(reason.certainty)]
+    cures = [f"For the case in the corpus: {prose(page.recorded.cure)}"] if page.recorded.cure else []
+    return [*(line for line in told if line), *_list(reason.evidence), f"**Cure:** {prose(reason.advice)}", *cures]
 
 
-def _expected(found: Divergence) -> str:
-    seen, wanted = (code(arm) for arm in found.arms)
-    if against_referee(found):
-        within = f", within {found.allowed:.3g}" if found.allowed else ""
-        return f"{seen} gives what training is by definition{within}."
-    if not math.isfinite(found.magnitude):
-        return f"{seen} does what {wanted} does."
-    how = f"within {found.allowed:.3g}" if found.allowed else "bit for bit"
-    return f"{seen} and {wanted} agree {how}."
+def _source(page: FindingPage) -> list[str]:
+    if not page.recorded.notes:
+        return ["## Where in the source of Keras", "Nothing is recorded."]
+    named = ", ".join(code(name) for name in page.recorded.where) or "No function is named."
+    return ["## Where in the source of Keras", named, *map(prose, page.recorded.notes)]
 
 
-def _cause(finding: Finding) -> list[str]:
-    cause = finding.observation.cause
-    exact = "It reproduces every step within rounding." if cause.exact else "It was not shown to reproduce every step."
-    evidence = "\n".join(f"- {markdown(line)}" for line in cause.evidence)
-    return [
-        f"## Cause: {code(cause.name)}",
-        markdown(cause.explanation),
-        *([exact] if cause.name != "unexplained" else []),
-        *([evidence] if evidence else []),
-        f"Advice: {markdown(cause.advice)}",
-    ]
+def _charts(heats: tuple[Heat, ...], alone: str) -> list[str]:
+    """The maps as tables: how many times what is allowed was seen. The first is the finding's own."""
+    if not heats:
+        return []
+    first, *others = [_chart(made) for made in heats]
+    about = (
+        "Seen / allowed, by stage (in the order of a step) and by step. 0 is no difference, up to 1 is within what"
+        " rounding explains, more is marked with an exclamation mark, and a \N{NOT EQUAL TO} is a difference where the"
+        " same bits are due."
+    )
+    rest = "\n\n".join(others)
+    more = [f"<details><summary>The other comparisons</summary>\n\n{rest}\n\n</details>"] if others else []
+    return ["## Seen against allowed", markdown(about), *([prose(alone)] if alone else []), first, *more]
 
 
-def _arms(arms: tuple[ArmReport, ...]) -> str:
-    rows = []
-    for arm in arms:
-        said = str(arm.raised) if arm.raised else arm.reason or ""
-        rows.append((code(arm.arm), markdown(arm.status), f"{arm.seconds:.2f}", markdown(said)))
-    return _table(("arm", "status", "seconds", "reason"), rows)
+def _chart(made: Heat) -> str:
+    rows = tuple((Cell(stage), *map(_square, row)) for stage, row in made.rows)
+    numbers = frozenset(range(1, len(made.steps) + 1))
+    blocks = [f"### {prose(made.title)}", prose(made.says), table(Table(("stage", *made.steps), rows, numbers))]
+    if made.left_out:
+        blocks.append(f"Of {made.left_out} more steps, none of them further off, nothing is shown.")
+    return "\n\n".join(blocks)
 
 
-def _rounding(finding: Finding) -> list[str]:
+def _square(square: Square) -> Cell:
+    return Cell(f"!{square.text}" if square.level in ("beyond", "far") else square.text)
+
+
+def _rounding(page: FindingPage) -> list[str]:
     """The differences that are no divergences."""
-    if not finding.verdict.rounding:
+    if not page.rounding:
         return []
-    told = "\n".join(f"- {markdown(message)}" for message in finding.verdict.rounding)
     why = (
         f"These differences are no divergences ({code('rounding_amplified')}): both arms took every step as the referee"
         " does, and rounding alone has grown between them."
     )
-    return ["## Rounding", why, told]
+    return ["## Rounding", why, *_list(page.rounding)]
 
 
-def _script(finding: Finding, script: str) -> list[str]:
-    if not script:
-        return ["## Script", "No script can be written for this finding."]
-    status = f"In a clean process: **{markdown(finding.repro_status)}**."
-    printed = [] if finding.repro_status == NOT_RUN else [fence(finding.repro_output, "text")]
-    return ["## Script", fence(script, "python"), status, *printed]
+def _cases(page: FindingPage) -> list[str]:
+    told = [f"<details><summary>{name}</summary>\n\n{fence(text, 'json')}\n\n</details>" for name, text in page.cases]
+    return ["## Case", *told, *([prose(page.tried)] if page.tried else [])]
 
 
-def _case(finding: Finding) -> list[str]:
-    cases = [("Minimal case", finding.verdict.case), ("The case it was found in", finding.original)]
-    told = [
-        f"<details><summary>{name}</summary>\n\n{fence(to_json(case), 'json')}\n\n</details>"
-        for name, case in cases
-        if case is not None
-    ]
-    tried = f"{finding.attempts} smaller cases were tried on the way to the minimal one."
-    return ["## Case", *told, *([tried] if finding.attempts else [])]
+def _list(sentences: tuple[str, ...]) -> list[str]:
+    return [listed(sentences)] if sentences else []
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-__all__ = ["report", "summary", "title"]
+__all__ = ["report", "summary", "written"]

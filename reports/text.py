@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 
 # CSI and OSC sequences whole, so that no `[31m` is left of them; then the two-character ones.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?", re.DOTALL)
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]|~!$]")
+LONGEST = 2_000
+"""The characters of a sentence that are shown; all of it is in the JSON beside the page."""
+
 _HARMLESS = str.maketrans({"\\": "/", '"': "'"})
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "#": "&#35;"}
 
@@ -37,6 +41,42 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """`text` as inline code, safe in a table cell too."""
     return "`" + plain(text).replace("`", "'").replace("|", "\N{BROKEN BAR}") + "`"
+
+
+def quoted(text: object) -> str:
+    """`text` as a piece of code within a sentence that `prose` shows."""
+    return "`" + plain(text).replace("`", "'") + "`"
+
+
+def pieces(text: object) -> Iterator[tuple[bool, str]]:
+    """A sentence in pieces, each with whether it is code: what stands between two backticks is.
+
+    Of one longer than `LONGEST` the rest is left out, and how much that is is said.
+    """
+    line = plain(text)
+    rest = len(line) - LONGEST
+    if rest > 0:
+        line = f"{line[:LONGEST]} [{rest:,} more characters]"
+    for number, piece in enumerate(re.split(r"`([^`]*)`", line)):
+        if piece:
+            yield number % 2 == 1, piece
+
+
+def prose(text: object) -> str:
+    """A sentence as Markdown in which pieces in backticks are code, and everything else does nothing."""
+    return "".join(code(piece) if is_code else _inline(piece) for is_code, piece in pieces(text))
+
+
+def _inline(piece: str) -> str:
+    """`markdown` of a piece, with the blanks that separate it from its neighbours."""
+    lead, trail = (" " if piece[:1] == " " else ""), (" " if piece[-1:] == " " and piece.strip() else "")
+    return f"{lead}{markdown(piece)}{trail}"
+
+
+def shortened(text: object, most: int) -> str:
+    """One line of at most `most` characters, the last one an ellipsis where something is left out."""
+    line = plain(text)
+    return line if len(line) <= most else line[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def fence(text: object, language: str = "") -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.build import HALF_DIGITS
 from conformance.data import Array
+from conformance.margin import Meter
 from conformance.referee.departure import Judgement, Ratio
 from conformance.referee.evaluate import Evaluator, Values
 from conformance.referee.scene import Rules
@@ -110,11 +111,11 @@ class Comparing:
             every=1 if self._first > 1 else SAMPLED,
         )
         suspected = sorted({item.step for item in quick})
-        off = quick and self._measured(stage, wanted, suspected, rules, self._rounded)
+        off = quick and self._measured(stage, wanted, suspected, rules, self._rounded, again=count)
         if off and not any(item.clear for item in off):
             # Near the allowance a departure is believed only after that was measured thoroughly.
             suspected = sorted({item.step for item in off})
-            return self._measured(stage, wanted, suspected, rules, [*self._rounded, *self._more])
+            return self._measured(stage, wanted, suspected, rules, [*self._rounded, *self._more], again=count)
         return off
 
     def _measured(
@@ -126,10 +127,14 @@ class Comparing:
         evaluators: Sequence[Evaluator],
         *,
         count: bool = False,
+        again: bool = False,
         every: int = 1,
     ) -> list[Off]:
         """What is beyond its allowance, which is measured at every so many steps and carried over to the others."""
         found: list[Off] = []
+        meter = self.judgement.meter if count or again else None
+        if meter is not None and again:
+            meter.forget(stage, steps)
         self._relative.clear()
         for index, step in enumerate(steps):
             exact = wanted(self.exact, step, rules)
@@ -139,12 +144,17 @@ class Comparing:
                 if recorded and stage is Stage.GRADIENT:
                     name, seen = next(iter(recorded.items()))
                     found.append(Off(step, name, seen[0], np.zeros_like(seen[0]), np.inf, 0.0))
+                    if meter is not None:
+                        meter.note(step, stage, name, np.inf, 0.0)
                 continue
             if stage is Stage.GRADIENT and not recorded:
                 name, due = next(iter(exact.items()))
                 found.append(Off(step, name, np.zeros_like(due[0]), due[0], np.inf, 0.0))
+                if meter is not None:
+                    meter.note(step, stage, name, np.inf, 0.0)
                 continue
-            found += self.compared(step, stage, recorded, exact, [r for r in rounded if r is not None], count=count)
+            known = [item for item in rounded if item is not None]
+            found += self.compared(step, stage, recorded, exact, known, count=count, meter=meter)
         return found
 
     def _recorded(self, step: int, stage: Stage) -> Values:
@@ -157,7 +167,15 @@ class Comparing:
         return self.trace.stage(step, stage)
 
     def compared(
-        self, step: int, stage: Stage, recorded: Values, exact: Values, rounded: list[Values], *, count: bool
+        self,
+        step: int,
+        stage: Stage,
+        recorded: Values,
+        exact: Values,
+        rounded: list[Values],
+        *,
+        count: bool,
+        meter: Meter | None,
     ) -> Iterator[Off]:
         """What of a stage's quantities at a step is beyond its allowance.
 
@@ -168,6 +186,7 @@ class Comparing:
             exact: what the clauses give.
             rounded: what they give in the arm's precision; empty where the allowance is that of an earlier step.
             count: whether these quantities are counted, and how much of their allowance they took.
+            meter: where it is noted what was seen and allowed.
         """
         known = [part for name in recorded if name in exact for part in exact[name] if part.dtype.kind == "f"]
         # Gradients are comparable with one another; a moving mean and a weight are not.
@@ -191,6 +210,8 @@ class Comparing:
                 apart = distance(found, due)
                 if count:
                     self.judgement.compared += 1
+                if meter is not None:
+                    meter.note(step, stage, name, apart, allowed)
                 if apart > allowed:
                     yield Off(step, name, found, due, apart, allowed, scale)
                 elif count and allowed:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conformance.arm import Arm
 from conformance.data import Array
+from conformance.margin import Meter
 from conformance.stage import Stage
 
 
@@ -70,6 +71,8 @@ class Judgement:
         ratios: by stage the seen / allowed of everything that conforms.
         compared: how many quantities were compared.
         skipped: what could not be judged, and why.
+        meter: what was seen and allowed of everything compared. What comes after a departure that is explained is held
+            against the deviation that explains it.
     """
 
     arm: Arm
@@ -77,6 +80,7 @@ class Judgement:
     ratios: dict[Stage, list[Ratio]] = field(default_factory=dict)
     compared: int = 0
     skipped: list[str] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def conforms(self) -> bool:

@@ -67,9 +67,12 @@ def normalized(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon:
     """
     import tensorflow as tf
 
-    scaled = (x - mean) / tf.sqrt(variance + tf.cast(epsilon, x.dtype))
-    scaled = scaled if gamma is None else scaled * tf.cast(gamma, x.dtype)
-    return scaled if beta is None else scaled + tf.cast(beta, x.dtype)
+    # Multiplied out, as libraries compute it: where the mean is large beside the deviation the two products cancel, and
+    # what honest rounding is depends on it.
+    scale = tf.math.rsqrt(variance + tf.cast(epsilon, x.dtype))
+    scale = scale if gamma is None else scale * tf.cast(gamma, x.dtype)
+    offset = -mean * scale if beta is None else tf.cast(beta, x.dtype) - mean * scale
+    return x * scale + offset
 
 
 @clause(

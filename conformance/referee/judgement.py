@@ -164,6 +164,10 @@ class _Case:
             self.judgement.compared += count
             self.judgement.departures += reports
         self._without_consequences()
+        for item in self.judgement.departures:
+            # What is judged elsewhere than by stages and steps leaves what departs alone.
+            if not self.judgement.meter.has(item.step, item.stage):
+                self.judgement.meter.note(item.step, item.stage, item.name, item.magnitude, item.allowed)
         return self.judgement
 
     def _without_consequences(self) -> None:
@@ -178,13 +182,17 @@ class _Case:
         if not off:
             return
         if stage is Stage.LOSS and self._reported_otherwise(steps):
+            self.judgement.meter.forget(stage, steps)
             return
         if stage is Stage.LOCAL_GRADIENT and self._made_up_for(steps):
+            self.judgement.meter.forget(stage, steps)
             return
         causes, self.rules = self._explained(stage, wanted, steps, off)
         if stage is Stage.LOCAL_GRADIENT and not causes and self._made_up_for(steps, deviating=True):
+            self.judgement.meter.forget(stage, steps)
             return
         if not causes and stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, self.rules):
+            self.judgement.meter.forget(stage, steps)
             return
         if not causes and self._unexplained & _FOLLOWS_FROM.get(stage, frozenset()):
             return
@@ -245,7 +253,9 @@ class _Case:
             exact = self.exact.final(self.rules)
         except UnsupportedError:
             return
-        off = list(self.comparing.compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True))
+        off = list(
+            self.comparing.compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True, meter=self.judgement.meter)
+        )
         if not off:
             return
         causes: tuple[Named, ...] = ()

@@ -43,6 +43,9 @@ def _batch_normalization(layer: Any) -> Any:
             mean, variance = tf.reduce_mean(inputs, axes), tf.math.reduce_variance(inputs, axes)
             for statistic, batch in zip(statistics, (mean, variance), strict=True):
                 statistic.assign(moved(statistic.value, batch, layer.momentum))
+            # No rows have no statistics, and normalize nothing by them.
+            some = tf.size(inputs) > 0
+            mean, variance = (tf.where(some, batch, tf.zeros_like(batch)) for batch in (mean, variance))
         else:
             mean, variance = (tf.convert_to_tensor(statistic) for statistic in statistics)
         gamma = tf.reshape(layer.gamma, shape) if layer.scale else None

@@ -134,6 +134,38 @@ def test_a_bias_in_front_of_a_normalization_is_noise_and_the_rest_is_judged_shar
     assert [item.stage for item in Referee(subject).judge(trace).departures][:1] == [Stage.LOCAL_GRADIENT]
 
 
+def test_a_normalization_of_few_rows_is_allowed_what_its_products_lose_when_they_cancel() -> None:
+    """Of two rows on a replica, mean times scale is large beside what is left of it, and the gradient smaller still."""
+    case = Case(
+        model=Model(
+            inputs=(Input(name="input_1", shape=(6, 1)),),
+            nodes=(
+                Node(
+                    name="dense_1",
+                    layer="Dense",
+                    config=FrozenMap(units=2, activation="gelu", kernel_constraint=FrozenMap(max_norm=1.0)),
+                    inputs=("input_1",),
+                ),
+                Node(name="flatten_1", layer="Flatten", inputs=("dense_1",)),
+                Node(
+                    name="activation_1", layer="Activation", config=FrozenMap(activation="relu"), inputs=("flatten_1",)
+                ),
+                Node(name="normalization_1", layer="BatchNormalization", inputs=("activation_1",)),
+                Node(name="dense_2", layer="Dense", config=FrozenMap(units=1), inputs=("normalization_1",)),
+            ),
+            outputs=("dense_2",),
+        ),
+        losses=(Loss(name="mean_absolute_error", config=FrozenMap(reduction="sum")),),
+        optimizer=Optimizer(name="SGD", config=FrozenMap(learning_rate=0.125)),
+        data=Data(rows=15, batch_size=5, seed=8),
+        seed=3,
+    )
+    stages = [item.stage for item in judged(case, "loop/mirrored:2/graph").departures]
+    assert Stage.LOCAL_GRADIENT not in stages
+    # It sees that the replicas' statistics are their own.
+    assert Stage.OUTPUTS in stages
+
+
 SMOOTH = [
     chain(("Flatten", {}), ("Dense", {"units": 3, "activation": "gelu"}), DENSE),
     chain(("Conv1D", {"filters": 2, "kernel_size": 2, "activation": "tanh"}), ("GlobalAveragePooling1D", {}), DENSE),

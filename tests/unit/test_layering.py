@@ -33,6 +33,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "stage",
         "versions",
         "place",
+        "margin",
         "causes",
         "arm",
         "fields",

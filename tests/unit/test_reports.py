@@ -614,6 +614,7 @@ def test_a_finding_survives_the_folder(tmp_path: Path) -> None:
         "original.case.json",
         "finding.json",
         "report.md",
+        "report.html",
     }
     assert repr(load_finding(folder)) == repr(made)
     assert json.loads((folder / "finding.json").read_text())["format"] == FORMAT
@@ -622,7 +623,7 @@ def test_a_finding_survives_the_folder(tmp_path: Path) -> None:
 def test_a_finding_without_script_or_case_survives_too(tmp_path: Path) -> None:
     made = msgspec.structs.replace(finding(), verdict=verdict(None), original=None)
     folder = write_finding(made, "", tmp_path)
-    assert {path.name for path in folder.iterdir()} == {"finding.json", "report.md"}
+    assert {path.name for path in folder.iterdir()} == {"finding.json", "report.md", "report.html"}
     assert load_finding(folder) == made
 
 
@@ -730,8 +731,9 @@ def test_what_a_script_prints_is_harmless_and_bounded() -> None:
 def test_a_report_holds_what_an_issue_needs() -> None:
     text = report(finding(ratio=2.0, ulps=9), "import keras\n")
     for part in (
-        "# fit under MirroredStrategy with 2 replicas: gradient of `model/dense/kernel` is 2 times that of fit on one",
-        "Wrong is `fit/mirrored:2/graph`",
+        "# fit under MirroredStrategy with 2 replicas: the gradient of `model/dense/kernel` is 2 times that",
+        "**Wrong is fit under MirroredStrategy with 2 replicas (`fit/mirrored:2/graph`).**",
+        "`model/dense/kernel` is off by 0.5, where 1e-06 is allowed: 500,000 times as much.",
         "| allowed | 1e-06 |",
         "| units in the last place | 9 |",
         "## Cause: `replica_loss_not_scaled`",
@@ -750,9 +752,9 @@ def test_a_report_escapes_what_others_say() -> None:
     assert not CONTROLS.search(text)
     assert "<b>" not in outside
     assert "@all" not in outside
-    assert outside.count("</details>") == outside.count("<details>") == 2
+    assert outside.count("</details>") == outside.count("<details>") == 3
     rows = [line for line in fenced.split("\n") if line.startswith("| `fit/")]
-    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [5, 5]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6]
 
 
 def test_the_name_of_the_referee_is_the_one_that_verdicts_bear() -> None:
@@ -765,8 +767,8 @@ def test_a_report_of_one_arm_says_who_is_wrong_and_by_which_definition() -> None
     made = msgspec.structs.replace(finding(), verdict=alone(dense(), rounding="a|b [x against y]"))
     text = report(made, "import keras\n")
     for part in (
-        f"# fit on one device: update of `model_dense_kernel_average` {REFEREE_IS}",
-        "Wrong is `fit/single/graph`.",
+        "# fit on one device: the optimizer's `model_dense_kernel_average` differs from that of the referee, textbook",
+        "Wrong is fit on one device (`fit/single/graph`), and every other trainer that was judged there with it.",
         "The referee computes every step anew in float64",
         "Every trainer that was judged there does the same",
         "| expected | `0.25 -0.5 0.333333333` |",
@@ -774,7 +776,7 @@ def test_a_report_of_one_arm_says_who_is_wrong_and_by_which_definition() -> None
         "By definition (clause 6.9 of `docs/semantics.md`): The moving average of the weights is",
         "Source: <https://keras.io/api/optimizers/>, use\\_ema",
         "It is taken too often.",
-        "Advice: Do not.",
+        "**Cure:** Do not.",
         "These differences are no divergences (`rounding_amplified`)",
         "- a\\|b \\[x against y\\]",
     ):
@@ -855,11 +857,11 @@ def run(text: str, folder: str = "out/findings/a") -> list[Event]:
 def test_a_summary_tells_the_run() -> None:
     text = summary(run("said"))
     for part in (
-        "`fit/mirrored:2/graph`, `fit/single/graph`",
-        "Seed: 3",
+        "`fit/mirrored:2/graph`, fit under MirroredStrategy with 2 replicas; `fit/single/graph`, fit on one device",
+        "| Seed | 3 |",
         "10 examples",
         "| conforms | 1 |",
-        "| said | `unexplained` | not decided | reproduced | [a](<findings/a>) |",
+        "| [said](<findings/a/report.md>) (`s`) | 1 | `x.json` (1 s) | `unexplained` | not decided | reproduced |",
         "case kept at `out/crashed.json`",
         "- said (2 times)",
     ):
@@ -890,7 +892,7 @@ def test_a_run_says_what_the_referee_is_where_it_has_found_something() -> None:
             f"fit on one device {REFEREE_IS}, as do all arms that agree with it",
             "clause 6.9 of docs/semantics.md",
             "It is taken too often.",
-            "dvice: Do not.",
+            "Do not.",
         ):
             assert part in text
     assert "computes every step anew in float64" in summary([of_referee()])
@@ -926,9 +928,11 @@ def test_a_run_that_was_cut_off_has_a_summary_too() -> None:
 
 def test_a_summary_escapes_what_others_say() -> None:
     text = summary(run(HOSTILE, "out/<b>|x"))
+    outside = re.sub(r"(?<!\\)`[^`\n]*`", "", text)
     assert not CONTROLS.search(text)
-    assert "<b>" not in text
-    assert "@all" not in text
+    assert "<b>" not in outside
+    assert "@all" not in outside
+    assert "](<%3Cb%3E%7Cx/report.md>)" in text
 
 
 @pytest.mark.parametrize("live", [False, True])
