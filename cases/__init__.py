@@ -63,6 +63,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         verdicts: what was seen, by versions.
         cure: what to write or do instead.
         link: where it is told or discussed, if anywhere.
+        about: the signature that the case is about; empty for the first of those it shows.
     """
 
     name: str
@@ -73,6 +74,12 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     verdicts: tuple[Recorded, ...]
     cure: str
     link: str = ""
+    about: str = ""
+
+    def tells(self, signature: str) -> bool:
+        """Whether a signature, of the several that a case may show, is the one it is about."""
+        abouts = {self.about or item.signatures[0] for item in self.verdicts if item.signatures}
+        return signature in abouts
 
     def recorded(self, keras: str, tensorflow: str) -> Recorded | None:
         """What was seen on these versions, or None."""
@@ -113,7 +120,7 @@ def known_signatures(keras: str, tensorflow: str) -> frozenset[str]:
 def baseline(keras: str, tensorflow: str) -> Baseline:
     """What the corpus records as a baseline.
 
-    A signature that several cases show is told as one tells it that shows it before all else, if there is one.
+    A signature that several cases show is told as one tells it that is about it, if there is one.
 
     Args:
         keras: the version of Keras.
@@ -125,7 +132,7 @@ def baseline(keras: str, tensorflow: str) -> Baseline:
     known: dict[str, Known] = {}
     for first in (True, False):
         for entry, signatures in shown:
-            for signature in signatures[:1] if first else signatures:
+            for signature in filter(entry.tells, signatures) if first else signatures:
                 known.setdefault(signature, Known(signature, entry.title, link=entry.link, versions=concerned))
     return Baseline().taking(known.values())
 

@@ -35,9 +35,9 @@ def recorded(signature: str, environment: Environment) -> Recorded:
 
 
 def _entries(signature: str) -> list[Entry]:
-    """The cases that show it before all else; where there are none, those that show it too."""
+    """The cases that are about it; where there are none, those that show it too."""
     held = [(entry, item.signatures) for entry in entries() for item in entry.verdicts if signature in item.signatures]
-    first = [entry for entry, shown in held if shown[0] == signature]
+    first = [entry for entry, _ in held if entry.tells(signature)]
     found = first or [entry for entry, _ in held]
     return list({entry.name: entry for entry in found}.values())[:2]
 
