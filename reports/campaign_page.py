@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from conformance.baseline import Known
 from conformance.events import (
+    BaselineCompared,
     CaseJudged,
     CaseStarted,
     Event,
@@ -73,6 +75,7 @@ def _page(told: list[Event], tally: Tally, titles: Mapping[str, str]) -> Campaig
         ran=table_of(_ran(started, ended), code=False),
         outcomes=_outcomes(outcomes),
         findings=_findings(made, judged, ended, _Links(started, titles)),
+        baseline=_baseline([event for event in told if isinstance(event, BaselineCompared)]),
         causes=_causes(made),
         about=ABOUT if any(about) else "",
         margins=tally.margins(),
@@ -172,6 +175,26 @@ def _findings(made: list[FindingMade], judged: list[CaseJudged], ended: RunEnded
     ]
     head = ("what", "cases", "first seen", "cause", "wrong arm", "script")
     return Table(head, tuple(rows), frozenset({1}))
+
+
+def _baseline(told: list[BaselineCompared]) -> Table:
+    """What became of the entries of a baseline: of those that a run compares twice, what was said last."""
+    rows: dict[str, tuple[Cell, ...]] = {}
+    for event in told:
+        for item in event.occurred:
+            how = item.decided or f"occurs, in {counted(item.cases, 'case')}"
+            rows[item.known.signature] = _entry(item.known, how)
+        for item in event.gone:
+            rows[item.known.signature] = _entry(item.known, f"no longer occurs: {event.how(item)}")
+        for item in event.hidden:
+            rows[item.known.signature] = _entry(item.known, "not to be seen in the arms of this run")
+    source = told[-1].source if told else ""
+    return Table(("known", "became of it"), tuple(rows.values()), about=f"The baseline is {quoted(source)}.")
+
+
+def _entry(known: Known, became: str) -> tuple[Cell, ...]:
+    link = f" ({known.link})" if known.link else ""
+    return Cell(f"{known.sentence}{link}", note=quoted(known.signature)), Cell(became)
 
 
 def _count(count: int) -> Cell:

@@ -151,6 +151,7 @@ class CampaignPage:
         ran: what was run, names and values.
         outcomes: cases by verdict.
         findings: a row a signature.
+        baseline: what a baseline knows: an entry a row, and whether it occurred; without rows where there was none.
         causes: each cause once: its name, its sentence, and what else is to be said, the cure last.
         about: what the referee is, where one of the findings is held against it; else empty.
         margins: how much of what is allowed was seen: a histogram.
@@ -167,6 +168,7 @@ class CampaignPage:
     ran: Table
     outcomes: Table
     findings: Table
+    baseline: Table
     causes: tuple[tuple[str, str, tuple[str, ...]], ...]
     about: str
     margins: Table

@@ -32,6 +32,7 @@ def written(page: CampaignPage) -> str:
         *_part("Outcomes", page.outcomes),
         *(_part("Findings", page.findings) or ["## Findings", "None."]),
         *_causes(page),
+        *_part("Known", page.baseline),
         *_list("Workers that were lost", page.deaths),
         *_list("Problems", page.problems),
         *_part("Not judged", page.reasons),

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conformance.baseline import Known
 from conformance.case import Case
 from conformance.cases import entries
 from conformance.errors import UsageError
-from conformance.events import Event, Problem, RunStarted, to_line
+from conformance.events import BaselineCompared, Event, Occurrence, Problem, RunStarted, to_line
 from conformance.finding import Environment, Finding
 from conformance.margin import Margin, Margins
 from conformance.reports import folder as folder_module
@@ -392,6 +393,25 @@ def test_an_index_counts_the_cases_of_each_signature_and_says_which_was_the_firs
     assert rows[2][0] == NOT_MINIMIZED
     assert page.findings.rows[0][0].link == "findings/distribution-gradient-clip-order-clipnorm"
     assert page.verdict == "5 cases judged: 3 diverge, 1 conforms, 1 is not supported. 2 findings."
+
+
+def test_an_index_tells_what_became_of_every_entry_of_a_baseline(made_run: Run) -> None:
+    gone, seen, hidden = (Known(f"trainer/logs/{name}", f"{name} is known") for name in ("gone", "seen", "hidden"))
+    first = BaselineCompared(
+        source="known.json",
+        cases=3,
+        occurred=(Occurrence(known=seen, cases=2),),
+        gone=(Occurrence(known=gone),),
+        hidden=(Occurrence(known=hidden),),
+    )
+    decided = msgspec.structs.replace(first, gone=(Occurrence(known=gone, decided="its case conforms"),))
+    page = campaign_page([*made_run(), first, decided])
+    assert {row[0].text: row[1].text for row in page.baseline.rows} == {
+        "seen is known": "occurs, in 2 cases",
+        "gone is known": "no longer occurs: its case conforms",
+        "hidden is known": "not to be seen in the arms of this run",
+    }
+    assert not campaign_page(made_run()).baseline.rows
 
 
 def test_an_index_tells_what_was_drawn_how_long_arms_took_and_how_much_was_seen(made_run: Run) -> None:
