@@ -13,6 +13,7 @@ import textwrap
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?", re.DOTALL)
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]|~!$]")
 _HARMLESS = str.maketrans({"\\": "/", '"': "'"})
+_MOST = 3
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "#": "&#35;"}
 
 
@@ -48,11 +49,15 @@ def fence(text: object, language: str = "") -> str:
 
 
 def docstring(paragraphs: list[str], width: int) -> list[str]:
-    """The lines of a docstring with these paragraphs, opening and closing quotes included."""
-    told = [
-        line
-        for text in paragraphs
-        for line in textwrap.wrap(plain(text).translate(_HARMLESS), width - 3, break_on_hyphens=False)
-    ]
-    head, *rest = told or ["A training."]
+    """The lines of a docstring with these paragraphs, opening and closing quotes included.
+
+    The first is its title and has one line, the others have three at the most; what is longer is cut and ends in dots.
+    """
+    title, *others = [plain(text).translate(_HARMLESS) for text in paragraphs] or ["A training."]
+    (head,) = _wrapped(title, width - 3, 1) or ["A training."]
+    rest = [line for text in others for line in _wrapped(text, width, _MOST)]
     return [f'"""{head}', "", *rest, '"""'] if rest else [f'"""{head}"""']
+
+
+def _wrapped(text: str, width: int, most: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, max_lines=most, placeholder=" ...")

@@ -20,7 +20,7 @@ from conformance.finding import NOT_REPRODUCED, REPRODUCED
 from conformance.frozen import FrozenMap
 from conformance.prepare import prepare, release
 from conformance.raised import Raised
-from conformance.reports.repro import script
+from conformance.reports.repro import script, scripts
 from conformance.reports.verify import verify_text
 from conformance.stage import Stage
 from conformance.trace import FINAL, PerReplica
@@ -158,14 +158,13 @@ def test_a_scalar_loss_under_replicas_diverges_with_a_ratio_of_two() -> None:
     # One step, for in the second one the gradients already start from other weights.
     status, output = verify_text(script(verdict(dense("scalar_function", rows=8), ratio=2.0)))
     assert status == REPRODUCED, output
-    assert "model/dense/kernel: off by" in output
-    assert "ratio 2\n" in output
+    assert re.search(r"kernel: \[.*\] instead of \[.*\], ratio \[2. 2. 2.\]\n", output)
 
 
 def test_two_steps_of_it_diverge_too() -> None:
     status, output = verify_text(script(verdict(dense("scalar_function"), ratio=2.0)))
     assert status == REPRODUCED, output
-    assert "ratio 2." in output
+    assert re.search(r"ratio \[2.", output)
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(43, REPRODUCED), (32, NOT_REPRODUCED)])
@@ -176,19 +175,24 @@ def test_partial_batches_under_replicas_diverge_and_full_ones_do_not(rows: int, 
         assert output.endswith("CONFORMS\n[exit code 0]\n")
 
 
+def long(verdict: Verdict) -> str:
+    """The script that looks at everything, to the bit."""
+    return scripts(verdict)[-1]
+
+
 def test_an_arm_that_raises_is_shown_beside_the_one_that_trains() -> None:
     raised = Raised("RuntimeError", "merge_call called while defining a new graph or a tf.function")
     case = dense(gradient_accumulation_steps=2)
     given = {"step": None, "stage": Stage.UPDATE, "magnitude": float("inf"), "allowed": 0.0}
     status, output = verify_text(script(verdict(case, raised=raised, **given)))
     assert status == REPRODUCED, output
-    assert "fit under MirroredStrategy with 2 replicas raises RuntimeError" in output
-    assert "DIVERGES: one raises, the other trains" in output
+    assert "DIVERGES: RuntimeError" in output
+    assert "merge_call" in output
 
 
 def test_the_loss_of_an_output_is_reported_as_the_engine_reports_it(tmp_path: Path) -> None:
     given = {"stage": Stage.LOGS, "variable": "one_loss", "step": 1, "allowed": 0.0}
-    source = script(verdict(wide(), (SINGLE, LOOP), **given))
+    source = long(verdict(wide(), (SINGLE, LOOP), **given))
     path = tmp_path / "train.py"
     path.write_text(source.split("differ = ", 1)[0] + "print(repr([[r for _, r in s] for s in (seen, wanted)]))\n")
     done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, check=False)
@@ -236,7 +240,7 @@ def test_an_error_of_the_script_itself_is_no_verdict() -> None:
     ids=["wide-single", "wide-mirrored", "deep-fit", "deep-unbuilt", "deep-loop", "functions", "xla"],
 )
 def test_a_script_trains_to_the_very_weights_of_the_engine(case: Case, arms: tuple[str, str], tmp_path: Path) -> None:
-    source = script(verdict(case, arms, allowed=0.0, stage=Stage.WEIGHTS))
+    source = long(verdict(case, arms, allowed=0.0, stage=Stage.WEIGHTS))
     # The threads of the engine's own process are one too; only scripts that compare bits ask for that.
     threads = "".join(f"tf.config.threading.set_{kind}_op_parallelism_threads(1)\n" for kind in ("intra", "inter"))
     head, rest = source.split("sys.excepthook", 1)
@@ -286,7 +290,7 @@ def held_against(case: Case, arm: str, key: tuple[int, Stage, str], value: np.nd
 
 def trained(source: str) -> object:
     """What a script's `train` returns, in this process, whose devices are set up already."""
-    body = source[source.index("import keras") : source.index("print(f")]
+    body = source[source.index("\nimport ") : re.search(r"\n\n\n(?:expected|numbers) = ", source).start()]  # type: ignore[union-attr]
     body = re.sub(r"^(?:sys\.|cpu = |tf\.config\.|strategy = ).*\n", "", body, flags=re.MULTILINE)
     # Two strategies over the same devices mistake one another's collective operations for their own.
     scope: dict[str, object] = {"strategy": devices.strategy(parse_arm(MIRRORED).placement)}
