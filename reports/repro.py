@@ -74,8 +74,8 @@ def _brief(show: Plan, verdict: Verdict) -> str:
     body = [
         *["", _HOOK, *_devices(show), *(_DETERMINISM if read_ahead else [])],
         *data(show.whole, show.case.data.rows),
-        *repro_brief.train(show),
-        *["", "", *repro_brief.main(show)],
+        *(repro_brief.alone(show) if show.wanted is None else [*repro_brief.train(show), "", ""]),
+        *(main(show, trained="") if show.wanted is None else repro_brief.main(show)),
     ]
     return _source(show, verdict, body)
 

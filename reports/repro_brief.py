@@ -11,7 +11,8 @@ from conformance.reports.repro_allowance import allowed
 from conformance.reports.repro_compare import strategy
 from conformance.reports.repro_fit import batches, compiled, fit
 from conformance.reports.repro_plan import Plan
-from conformance.reports.source import Expression, call, flat, indented, listed, literal, statement
+from conformance.reports.repro_quantity import found_line
+from conformance.reports.source import INDENT, WIDTH, Expression, call, flat, indented, listed, literal, statement
 from conformance.stage import Stage
 
 _OWN = frozenset({"fit", "train_on_batch"})
@@ -20,15 +21,26 @@ _OWN = frozenset({"fit", "train_on_batch"})
 def is_brief(show: Plan) -> bool:
     """Whether a plan has a short form: Keras's own trainers, in a chain of layers, and a difference beyond rounding."""
     case = show.case
-    chain = case.model.kind == "sequential" and not repro_case.registered(case)
-    return (
-        show.wanted is not None
-        and set(show.trainers) <= _OWN
-        and (len(show.trainers) == 1 or not show.parameters)
-        and chain
-        and not show.arrays
-        and (show.raises or allowed(show) > 0)
-    )
+    if case.model.kind != "sequential" or repro_case.registered(case) or show.arrays or not set(show.trainers) <= _OWN:
+        return False
+    if show.wanted is None:
+        # What an arm alone has left when it has ended.
+        within = show.mirrored or show.tapped or show.log or show.between is not None or show.raises
+        return show.trainers == ("fit",) and not within
+    return (len(show.trainers) == 1 or not show.parameters) and (show.raises or allowed(show) > 0)
+
+
+def alone(show: Plan) -> list[str]:
+    """The statements that train once and hold the quantity against numbers: no function is called twice."""
+    weights = repro_weights.literals(show.case)
+    return [
+        *_seeded(show),
+        *repro_case.model(show.case, depth=0),
+        *_initial(show, weights, twice=False, depth=0),
+        *_optimizer(show, 0, None),
+        *fit(show, depth=0).body,
+        *found_line(show),
+    ]
 
 
 def train(show: Plan) -> list[str]:
@@ -38,8 +50,16 @@ def train(show: Plan) -> list[str]:
     twice = show.changes and weights is not None
     lines = [] if not twice else statement("weights = ", listed(weights or ()))
     parameters = [*(["trainer"] if len(show.trainers) > 1 else []), *show.parameters]
-    scoped = [*_model(show), *_initial(show, weights, twice), *_optimizer(show)]
-    scoped = ["with strategy.scope():", *indented(scoped)] if "strategy" in show.parameters else scoped
+    placed = "strategy" in show.parameters
+    depth = 2 if placed else 1
+    # A name of its own keeps the paths of the optimizer's variables the same in both trainings.
+    name = "optimizer" if show.divergence.stage is Stage.UPDATE and not show.raises else None
+    scoped = [
+        *_model(show, depth),
+        *_initial(show, weights, twice=twice, depth=depth),
+        *_optimizer(show, depth, name),
+    ]
+    scoped = ["with strategy.scope():", *indented(scoped)] if placed else scoped
     body = [*_seeded(show), *scoped, *_trained(show), *_result(show, twice)]
     return [*lines, "", "", f"def train({', '.join(parameters)}):", *indented(body)]
 
@@ -54,26 +74,27 @@ def _named(show: Plan) -> bool:
     return show.divergence.stage is Stage.UPDATE or sum(repro_case.weighted(node) for node in nodes) > 1
 
 
-def _model(show: Plan) -> list[str]:
-    return repro_case.model(show.case, named=_named(show) and not (show.raises or show.only_log))
+def _model(show: Plan, depth: int) -> list[str]:
+    named = _named(show) and not (show.raises or show.only_log)
+    return repro_case.model(show.case, named=named, depth=depth)
 
 
-def _initial(show: Plan, weights: list[Expression] | None, twice: bool) -> list[str]:
+def _initial(show: Plan, weights: list[Expression] | None, *, twice: bool, depth: int = 2) -> list[str]:
     if weights is None:
         start = ["weights = model.get_weights()"] if show.changes else []
         return [*repro_case.initial_weights(show.case), *start]
     given = "weights" if twice else listed(weights)
-    return statement("", call("model.set_weights", given), depth=2)
+    return statement("", call("model.set_weights", given), depth=depth)
 
 
-def _optimizer(show: Plan) -> list[str]:
+def _optimizer(show: Plan, depth: int, name: str | None) -> list[str]:
     """The optimizer and `compile`, in one statement where it fits on a line."""
-    name = "optimizer" if show.divergence.stage is Stage.UPDATE and not show.raises else None
     made = repro_case.optimizer_expression(show.case, name)
-    together = compiled(show, "fit", flat(made), lambdas=True)
-    if len(together) == 1 and len(together[0]) <= 92:
+    together = compiled(show, "fit", flat(made), lambdas=True, depth=depth)
+    if len(together) == 1 and depth * len(INDENT) + len(together[0]) <= WIDTH:
         return together
-    return [*statement("optimizer = ", made, depth=2), *compiled(show, "fit", "optimizer", lambdas=True)]
+    apart = compiled(show, "fit", "optimizer", lambdas=True, depth=depth)
+    return [*statement("optimizer = ", made, depth=depth), *apart]
 
 
 def _trained(show: Plan) -> list[str]:

@@ -20,19 +20,19 @@ _RECURRENT = ("SimpleRNN", "GRU", "LSTM")
 _MAKERS = {"l1": "keras.regularizers.L1", "l2": "keras.regularizers.L2", "max_norm": "keras.constraints.MaxNorm"}
 
 
-def model(case: Case, *, named: bool = True) -> list[str]:
+def model(case: Case, *, named: bool = True, depth: int = 2) -> list[str]:
     """The statements that make `model`; without names, Keras numbers its variables' paths."""
     spec = case.model
     inputs = [_input(item.shape, item.below is not None) for item in spec.inputs]
     if spec.kind == "sequential":
         layers = [_layer(case, index, named=named) for index in range(len(spec.nodes))]
         name: dict[str, Expression] = {"name": '"model"'} if named else {}
-        whole = statement("model = ", call("keras.Sequential", listed([*inputs, *layers]), **name), depth=2)
+        whole = statement("model = ", call("keras.Sequential", listed([*inputs, *layers]), **name), depth=depth)
         if len(whole) == 1 or len(layers) > 1:
             return whole
         # A layer of many options has a line, or several, of its own.
-        whole = statement("model = ", call("keras.Sequential", listed([*inputs, "layer"]), **name), depth=2)
-        return [*statement("layer = ", layers[0], depth=2), *whole]
+        whole = statement("model = ", call("keras.Sequential", listed([*inputs, "layer"]), **name), depth=depth)
+        return [*statement("layer = ", layers[0], depth=depth), *whole]
     known = names([*(i.name for i in spec.inputs), *(n.name for n in spec.nodes)], [*LOCALS, *LOSSES])
     shared = {node.shares for node in spec.nodes}
     makes = names([f"{name}_layer" for name in shared if name], [*LOCALS, *LOSSES, *known.values()])

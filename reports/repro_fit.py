@@ -21,8 +21,8 @@ class Code:
     body: list[str]
 
 
-def fit(plan: Plan) -> Code:
-    """Compile, and call `fit`."""
+def fit(plan: Plan, depth: int = 1) -> Code:
+    """Compile, and call `fit`, so deep within functions."""
     case = plan.case
     names = [("x", len(case.model.inputs)), ("y", len(case.losses))]
     names += [("w", len(case.losses))] if case.data.sample_weight else []
@@ -46,14 +46,14 @@ def fit(plan: Plan) -> Code:
     body = ["reports = []"] if plan.log_steps else []
     for line in [*([f"reports.append(logs[{literal(plan.log)}])"] if plan.log_steps else []), *each_step(plan)]:
         keep = call("keras.callbacks.LambdaCallback", on_train_batch_end=f"lambda _, logs: {line}")
-        body += statement("keep = ", keep, depth=1)
+        body += statement("keep = ", keep, depth=depth)
         options["callbacks"] = "[keep]"
     trained = call("model.fit", *args, **options)
     of_epochs, report = plan.log and plan.log_epochs, f".history[{literal(plan.log)}]"
-    if of_epochs and not plan.log_steps and len(statement("reports = ", trained, report, depth=1)) == 1:
+    if of_epochs and not plan.log_steps and len(statement("reports = ", trained, report, depth=depth)) == 1:
         body += statement("reports = ", trained, report)
     else:
-        body += statement("history = " if of_epochs else "", trained, depth=1)
+        body += statement("history = " if of_epochs else "", trained, depth=depth)
         body += [f"reports = history{report}"] if of_epochs and not plan.log_steps else []
     return Code(compiled(plan, "fit"), [*(_endless(plan) if case.data.feed == "generator" else []), *body])
 
@@ -102,7 +102,9 @@ def batches(plan: Plan, use: str) -> list[str]:
     return [head, *indented(statement("", call(use, *cut[:2], **named), depth=3))]
 
 
-def compiled(plan: Plan, trainer: str, optimizer: str = "optimizer", *, lambdas: bool = False) -> list[str]:
+def compiled(
+    plan: Plan, trainer: str, optimizer: str = "optimizer", *, lambdas: bool = False, depth: int = 2
+) -> list[str]:
     """The call of `compile`.
 
     Args:
@@ -110,6 +112,7 @@ def compiled(plan: Plan, trainer: str, optimizer: str = "optimizer", *, lambdas:
         trainer: the trainer whose executions it has to serve.
         optimizer: the expression of the optimizer.
         lambdas: whether losses that are functions stand in it, and have no definition.
+        depth: how deep it stands.
     """
     case = plan.case
     losses = repro_case.losses(case, lambdas=lambdas)
@@ -131,7 +134,7 @@ def compiled(plan: Plan, trainer: str, optimizer: str = "optimizer", *, lambdas:
     if case.schedule.steps_per_execution > 1:
         options["steps_per_execution"] = str(case.schedule.steps_per_execution)
     loss = losses[0] if len(losses) == 1 else listed(losses)
-    return statement("", call("model.compile", optimizer, loss, **options), depth=2)
+    return statement("", call("model.compile", optimizer, loss, **options), depth=depth)
 
 
 def finalized(plan: Plan) -> list[str]:

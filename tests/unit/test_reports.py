@@ -310,13 +310,9 @@ def test_every_name_in_a_script_is_known(written: dict[str, str], tmp_path: Path
 
 
 def test_the_script_of_a_small_case_is_a_screenful() -> None:
-    source = script(verdict(dense()))
-    tree = ast.parse(source)
-    told = ast.get_docstring(tree, clean=False)
-    assert told is not None
-    code_lines = [line for line in source.split("\n")[told.count("\n") + 1 :] if line.strip()]
-    assert len(code_lines) <= 40
-    assert source.count("\n") <= 58
+    short, long = forms(verdict(dense()))
+    assert short.count("\n") <= 40
+    assert long.count("\n") <= 53
 
 
 def test_a_script_says_what_is_expected_and_what_was_seen() -> None:
