@@ -70,9 +70,8 @@ def scripts(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _brief(show: Plan, verdict: Verdict) -> str:
-    read_ahead = show.case.data.feed == "generator" and not show.xla
     body = [
-        *["", _HOOK, *_devices(show), *(_DETERMINISM if read_ahead else [])],
+        *["", _HOOK, *_devices(show), *(_DETERMINISM if _reads_ahead(show) else [])],
         *data(show.whole, show.case.data.rows),
         *(repro_brief.alone(show) if show.wanted is None else [*repro_brief.train(show), "", ""]),
         *(main(show, trained="") if show.wanted is None else repro_brief.main(show)),
@@ -104,7 +103,11 @@ _HOOK = "sys.excepthook = lambda *e: sys.exit(sys.__excepthook__(*e) or 2)"
 
 
 _DETERMINISM = ["tf.config.experimental.enable_op_determinism()"]
-"""Without it, how far a generator is read ahead of the steps is a matter of chance."""
+
+
+def _reads_ahead(show: Plan) -> bool:
+    """Whether, without op determinism, how far a generator is read ahead of the steps is a matter of chance."""
+    return show.case.data.feed == "generator" and show.mirrored and not show.xla
 
 
 def _devices(show: Plan) -> list[str]:
@@ -125,8 +128,7 @@ def _machine(show: Plan) -> list[str]:
         off = ", ".join(f'"{name}": False' for name in REWRITES)
         lines += ["tf.config.optimizer.set_experimental_options(", f"    {{{off}}}", ")"]
     lines += _devices(show)
-    read_ahead = show.case.data.feed == "generator"
-    if not show.xla and (allowed(show) == 0 or repro_case.draws(show.case) or read_ahead):
+    if _reads_ahead(show) or (not show.xla and (allowed(show) == 0 or repro_case.draws(show.case))):
         lines += _DETERMINISM
     if show.mirrored and "strategy" not in show.parameters:
         lines.append(f"strategy = {strategy(show.seen)}")

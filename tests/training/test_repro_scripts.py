@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance import devices
+from conformance import build, devices
 from conformance.arm import parse_arm
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
 from conformance.causes import CAUSES
@@ -22,6 +22,8 @@ from conformance.frozen import FrozenMap
 from conformance.prepare import prepare, release
 from conformance.raised import Raised
 from conformance.reports.repro import script, scripts
+from conformance.reports.repro_weights import literals
+from conformance.reports.source import flat
 from conformance.reports.verify import verify_text
 from conformance.stage import Stage
 from conformance.trace import FINAL, PerReplica
@@ -199,6 +201,31 @@ def test_a_minimal_finding_of_one_layer_reproduces_in_forty_lines_of_literals(na
     status, output = verify_text(source)
     assert status == REPRODUCED, output
     assert re.search(shown, output)
+
+
+def embedded() -> Case:
+    """An embedding and two dense layers, one without a bias, with other layers between."""
+    nodes = (
+        Node(name="emb", layer="Embedding", config=FrozenMap(input_dim=3, output_dim=2), inputs=("x",)),
+        Node(name="drop", layer="Dropout", config=FrozenMap(rate=0.5), inputs=("emb",)),
+        Node(name="flat", layer="Flatten", inputs=("drop",)),
+        Node(name="one", layer="Dense", config=FrozenMap(units=2, use_bias=False), inputs=("flat",)),
+        Node(name="two", layer="Dense", config=FrozenMap(units=1), inputs=("one",)),
+    )
+    model = Model(inputs=(Input(name="x", shape=(4,), below=3),), nodes=nodes, outputs=("two",))
+    return msgspec.structs.replace(dense(), model=model, seed=3)
+
+
+@pytest.mark.parametrize("case", [line(), embedded()])
+def test_weights_are_spelled_as_the_engine_draws_them(case: Case) -> None:
+    spelled = literals(case)
+    assert spelled is not None
+    made = build.model(case).get_weights()
+    assert len(made) == len(spelled)
+    for value, expression in zip(made, spelled, strict=True):
+        shown = eval(flat(expression), {"np": np})  # noqa: S307 - the source is what is tested
+        assert shown.shape == value.shape
+        assert np.array_equal(shown.astype("float32"), value)
 
 
 def test_two_steps_of_it_diverge_too() -> None:

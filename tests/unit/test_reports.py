@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance import findings
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
 from conformance.data import arrays
 from conformance.errors import UnsupportedError, UsageError
@@ -313,6 +314,94 @@ def test_the_script_of_a_small_case_is_a_screenful() -> None:
     short, long = forms(verdict(dense()))
     assert short.count("\n") <= 40
     assert long.count("\n") <= 53
+
+
+def wrong(axis: str, arms: tuple[str, str], *, ran: str = SINGLE, others: tuple[Stage, ...] = ()) -> Verdict:
+    """A verdict on fit on replicas, beside which other stages diverge, and another arm ran."""
+    given = {"stage": Stage.LOSS, "variable": "loss", "allowed": 0.0}
+    made = verdict(dense("scalar_function"), arms, axis=axis, **given)
+    first = made.observations[0]
+    rest = [
+        msgspec.structs.replace(first, divergence=msgspec.structs.replace(first.divergence, stage=stage))
+        for stage in others
+    ]
+    reports = (*made.arms, ArmReport(arm=ran, status="ran"))
+    return msgspec.structs.replace(made, observations=(first, *rest), arms=reports)
+
+
+FIT_AND_LOOP = (MIRRORED, "loop/mirrored:2/graph")
+
+
+def test_what_fit_does_wrong_on_replicas_alone_is_shown_against_fit_on_one_device() -> None:
+    source = script(wrong("both", FIT_AND_LOOP))
+    assert source.startswith('"""Keras: fit under MirroredStrategy with 2 replicas differs from fit on one device.\n')
+    assert "GradientTape" not in source
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        wrong("both", FIT_AND_LOOP, ran="loop/single/graph"),
+        wrong("both", FIT_AND_LOOP[::-1]),
+        wrong("both", FIT_AND_LOOP, others=(Stage.OUTPUTS,)),
+        wrong("both", FIT_AND_LOOP, others=(Stage.LOSS,)),
+    ],
+    ids=["fit did not run there", "the loop is wrong", "something enters before", "something enters with it"],
+)
+def test_another_arm_stands_in_only_where_it_differs_for_the_same_reason(seen: Verdict) -> None:
+    assert "GradientTape" in script(seen)
+
+
+def test_a_loss_is_not_read_off_reports_that_are_wrong_by_themselves() -> None:
+    assert '"loss": np.array(reports)' in script(wrong("both", FIT_AND_LOOP))
+    assert "reports" not in script(wrong("both", FIT_AND_LOOP, others=(Stage.LOGS,)))
+
+
+def test_batches_that_fit_alone_takes_otherwise_are_shown_without_a_tape() -> None:
+    data = Data(rows=3, batch_size=1, pattern="ones", feed="generator")
+    model = msgspec.structs.replace(dense().model, inputs=(Input(name="x", shape=(1,)),))
+    arms, batch = (SINGLE, "loop/single/graph"), {"stage": Stage.BATCH, "variable": "x", "allowed": 0.0}
+    made = verdict(dense(model=model, data=data), arms, axis="trainer", **batch)
+    source = script(made)
+    assert "model.train_on_batch(x[i : i + 1], y[i : i + 1])" in source
+    assert "GradientTape" not in source
+    assert source.count("\n") <= 40
+
+
+def test_of_the_scripts_of_a_finding_the_shortest_that_reproduces_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = verdict(dense())
+    short, long = forms(made)
+    for reproduces, kept in (({short, long}, short), ({long}, long), (set(), long)):
+        monkeypatch.setattr(
+            findings,
+            "verify",
+            lambda path, those=reproduces: (REPRODUCED if path.read_text() in those else NOT_REPRODUCED, "said"),
+        )
+        event = findings.write(tmp_path, made, dense(), 0, 0.0)
+        assert Path(event.repro).read_text() == kept
+        assert event.repro_status == (REPRODUCED if reproduces else NOT_REPRODUCED)
+
+
+def test_a_docstring_has_a_title_of_one_line_and_paragraphs_of_three() -> None:
+    told = docstring(["word " * 60, "word " * 200], 100)
+    assert told[0].endswith("...")
+    assert told[1] == ""
+    assert len(told) == 6
+    assert max(map(len, told)) <= 100
+
+
+def test_small_data_of_many_digits_is_one_table() -> None:
+    scope: dict[str, object] = {"np": np}
+    case = dense(rows=9, data=Data(rows=9, batch_size=8))
+    source = data(case)
+    assert "rng" not in "".join(source)
+    exec("\n".join(source), scope)  # noqa: S102 - the source is what is tested
+    for name, group in (("x", arrays(case).x), ("y", arrays(case).y)):
+        made = scope[name]
+        assert isinstance(made, np.ndarray)
+        assert (made.dtype, made.tobytes()) == (group[0].dtype, group[0].tobytes())
 
 
 def test_a_script_says_what_is_expected_and_what_was_seen() -> None:
