@@ -45,6 +45,9 @@ def _on_one_device(made: Plan, verdict: Verdict) -> tuple[Arm, Arm] | None:
         return None
     if found.axis == "both" and (seen != fit or verdict.wrong_arm != str(seen)):
         return None
+    if found.axis == "distribution" and made.wanted is not None and seen != fit:
+        # A pair is told of the loop's arms because fit's differ in something of their own on top.
+        return None
     if found.axis not in ("both", "distribution") or not (_ran(verdict, fit) or made.raised):
         return None
     return None if _earlier(made, verdict) else (fit, base)

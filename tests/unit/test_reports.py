@@ -316,8 +316,10 @@ def test_the_script_of_a_small_case_is_a_screenful() -> None:
     assert long.count("\n") <= 53
 
 
-def wrong(axis: str, arms: tuple[str, str], *, ran: str = SINGLE, others: tuple[Stage, ...] = ()) -> Verdict:
-    """A verdict on fit on replicas, beside which other stages diverge, and another arm ran."""
+def wrong(
+    axis: str, arms: tuple[str, str], *, ran: str = SINGLE, more: str = "", others: tuple[Stage, ...] = ()
+) -> Verdict:
+    """A verdict on an arm on replicas, beside which other stages diverge, and other arms ran."""
     given = {"stage": Stage.LOSS, "variable": "loss", "allowed": 0.0}
     made = verdict(dense("scalar_function"), arms, axis=axis, **given)
     first = made.observations[0]
@@ -325,7 +327,7 @@ def wrong(axis: str, arms: tuple[str, str], *, ran: str = SINGLE, others: tuple[
         msgspec.structs.replace(first, divergence=msgspec.structs.replace(first.divergence, stage=stage))
         for stage in others
     ]
-    reports = (*made.arms, ArmReport(arm=ran, status="ran"))
+    reports = (*made.arms, *(ArmReport(arm=arm, status="ran") for arm in (ran, more) if arm))
     return msgspec.structs.replace(made, observations=(first, *rest), arms=reports)
 
 
@@ -345,8 +347,15 @@ def test_what_fit_does_wrong_on_replicas_alone_is_shown_against_fit_on_one_devic
         wrong("both", FIT_AND_LOOP[::-1]),
         wrong("both", FIT_AND_LOOP, others=(Stage.OUTPUTS,)),
         wrong("both", FIT_AND_LOOP, others=(Stage.LOSS,)),
+        wrong("distribution", ("loop/mirrored:2/graph", "loop/single/graph"), ran=MIRRORED, more=SINGLE),
     ],
-    ids=["fit did not run there", "the loop is wrong", "something enters before", "something enters with it"],
+    ids=[
+        "fit did not run there",
+        "the loop is wrong",
+        "something enters before",
+        "something enters with it",
+        "told of the loop",
+    ],
 )
 def test_another_arm_stands_in_only_where_it_differs_for_the_same_reason(seen: Verdict) -> None:
     assert "GradientTape" in script(seen)
