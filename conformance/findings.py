@@ -14,9 +14,9 @@ from conformance.case import Case
 from conformance.environment import environment
 from conformance.errors import UnsupportedError
 from conformance.events import FindingMade
-from conformance.finding import NOT_RUN, Finding, slug
+from conformance.finding import NOT_RUN, REPRODUCED, Finding, slug
 from conformance.reports.folder import write_finding
-from conformance.reports.repro import script
+from conformance.reports.repro import scripts
 from conformance.reports.verify import verify
 from conformance.verdict import Verdict
 
@@ -43,18 +43,21 @@ def write(report: Path, verdict: Verdict, original: Case, attempts: int, seconds
         seconds: how long that took.
     """
     finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts)
+    text, status, output, repro = "", NOT_RUN, "", None
     try:
-        text = script(verdict)
+        # The shortest that reproduces is kept; of those that do not, the longest, which shows the most.
+        for text in scripts(verdict):
+            repro = write_finding(finding, text, report / "findings") / "repro.py"
+            status, output = verify(repro)
+            if status == REPRODUCED:
+                break
     except UnsupportedError as error:
-        text, status, output = "", NOT_RUN, f"no script: {error}"
-    folder = write_finding(finding, text, report / "findings")
-    if text:
-        status, output = verify(folder / "repro.py")
+        output = f"no script: {error}"
     finding = msgspec.structs.replace(
         finding,
         repro_status=status,
         repro_output=output,
-        verdict=msgspec.structs.replace(verdict, repro=str(folder / "repro.py") if text else None),
+        verdict=msgspec.structs.replace(verdict, repro=str(repro) if repro else None),
     )
     folder = write_finding(finding, text, report / "findings")
     item = finding.observation

@@ -13,20 +13,26 @@ from conformance.case import Case, Node, owner_of
 from conformance.errors import UnsupportedError
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
-from conformance.reports.source import Expression, call, indented, listed, literal, names, statement
+from conformance.reports.source import Bracket, Expression, call, indented, listed, literal, names, statement
 
 LOCALS = ("batch", "data", "dataset", "keras", "layer", "model", "np", "os", "rng", "sys", "tf", "v", "w", "x", "y")
 _RECURRENT = ("SimpleRNN", "GRU", "LSTM")
 _MAKERS = {"l1": "keras.regularizers.L1", "l2": "keras.regularizers.L2", "max_norm": "keras.constraints.MaxNorm"}
 
 
-def model(case: Case) -> list[str]:
-    """The statements that make `model`, with the case's initial weights."""
+def model(case: Case, *, named: bool = True, depth: int = 2) -> list[str]:
+    """The statements that make `model`; without names, Keras numbers its variables' paths."""
     spec = case.model
     inputs = [_input(item.shape, item.below is not None) for item in spec.inputs]
     if spec.kind == "sequential":
-        layers = [_layer(case, index) for index in range(len(spec.nodes))]
-        return statement("model = ", call("keras.Sequential", listed([*inputs, *layers]), name='"model"'), depth=2)
+        layers = [_layer(case, index, named=named) for index in range(len(spec.nodes))]
+        name: dict[str, Expression] = {"name": '"model"'} if named else {}
+        whole = statement("model = ", call("keras.Sequential", listed([*inputs, *layers]), **name), depth=depth)
+        if len(whole) == 1 or len(layers) > 1:
+            return whole
+        # A layer of many options has a line, or several, of its own.
+        whole = statement("model = ", call("keras.Sequential", listed([*inputs, "layer"]), **name), depth=depth)
+        return [*statement("layer = ", layers[0], depth=depth), *whole]
     known = names([*(i.name for i in spec.inputs), *(n.name for n in spec.nodes)], [*LOCALS, *LOSSES])
     shared = {node.shares for node in spec.nodes}
     makes = names([f"{name}_layer" for name in shared if name], [*LOCALS, *LOSSES, *known.values()])
@@ -58,7 +64,7 @@ def _input(shape: tuple[int, ...], indices: bool) -> str:
     return f"keras.Input({literal(shape)}{dtype})"
 
 
-def _layer(case: Case, index: int) -> Expression:
+def _layer(case: Case, index: int, *, named: bool = True) -> Expression:
     node = case.model.nodes[index]
     entry = LAYERS[node.layer or ""]
     # Of Keras's own layers, null is always the default.
@@ -69,7 +75,13 @@ def _layer(case: Case, index: int) -> Expression:
     if not all(key.isidentifier() for key in config):
         raise UnsupportedError(f"layer {entry.name}: options {', '.join(config)} are not all names of parameters")
     function = entry.make.__name__ if entry.make else f"keras.layers.{entry.name}"
-    return call(function, **config, name=literal(node.name))
+    name: dict[str, Expression] = {"name": literal(node.name)} if named else {}
+    return call(function, **config, **name)
+
+
+def weighted(node: Node) -> bool:
+    """Whether a node makes a layer that has weights."""
+    return node.layer is not None and LAYERS[node.layer].weights
 
 
 def _value(value: object) -> str:
@@ -113,19 +125,27 @@ def draws(case: Case) -> bool:
 
 def optimizer(case: Case) -> list[str]:
     """The statements that make `optimizer`."""
-    given = case.optimizer.config
-    options = {key: literal(given[key]) for key in sorted(given, key=lambda name: (name != "learning_rate", name))}
-    made = statement("optimizer = ", call(f"keras.optimizers.{case.optimizer.name}", **options), depth=2)
+    made = statement("optimizer = ", optimizer_expression(case), depth=2)
     return [*made, *(["optimizer.build(model.trainable_variables)"] if case.optimizer.built_first else [])]
 
 
-def losses(case: Case) -> list[Expression]:
-    """One expression an output: a `keras.losses.Loss`, or the name of a function."""
+def optimizer_expression(case: Case, name: str | None = None) -> Bracket:
+    """The expression that makes the optimizer, under a name where one is given."""
+    given = case.optimizer.config
+    rate = [literal(given["learning_rate"])] if "learning_rate" in given else []
+    options = {key: literal(given[key]) for key in sorted(given) if key != "learning_rate"}
+    options |= {} if name is None else {"name": literal(name)}
+    return call(f"keras.optimizers.{case.optimizer.name}", *rate, **options)
+
+
+def losses(case: Case, *, lambdas: bool = False) -> list[Expression]:
+    """One expression an output: a `keras.losses.Loss`, or the name of a function; or the function itself."""
     made: list[Expression] = []
     for loss in case.losses:
         kind = LOSSES[loss.name].keras_class
         options = {key: literal(value) for key, value in loss.config.items()}
-        made.append(loss.name if kind is None else call(f"keras.losses.{kind}", **options))
+        function = f"lambda y_true, y_pred: {LOSSES[loss.name].expression}" if lambdas else loss.name
+        made.append(function if kind is None else call(f"keras.losses.{kind}", **options))
     return made
 
 

@@ -12,8 +12,12 @@ from conformance.stage import Stage
 from conformance.verdict import Verdict
 
 
-def plan(verdict: Verdict) -> Plan:
+def plan(verdict: Verdict, *, alone: bool = True) -> Plan:
     """The plan for a verdict's first divergence.
+
+    Args:
+        verdict: the verdict.
+        alone: whether an arm that is held against the referee has to be shown alone.
 
     Raises:
         UnsupportedError: when there is nothing to reproduce, parts of the user's own that no script can spell, a
@@ -27,15 +31,16 @@ def plan(verdict: Verdict) -> Plan:
     if verdict.case.precision != "float32":
         raise UnsupportedError(f"precision={verdict.case.precision}: repro scripts are written for float32 alone")
     found = verdict.divergence
-    alone = against_referee(found)
-    seen, wanted = parse_arm(found.arms[0]), None if alone else parse_arm(found.arms[1])
+    referee = against_referee(found)
+    seen, wanted = parse_arm(found.arms[0]), None if referee else parse_arm(found.arms[1])
     if any(arm is not None and arm.trainer == "trial" for arm in (seen, wanted)):
         raise UnsupportedError(f"{seen} against {found.arms[1]}: a loop of one's own is not copied into a repro script")
     raised = {
         report.arm: report.raised for report in verdict.arms if report.raised is not None and report.arm in found.arms
     }
-    made = Plan(verdict.case, found, seen, wanted, raised)
-    if alone:
+    reported = all(item.divergence.stage is not Stage.LOGS for item in verdict.observations[1:])
+    made = Plan(verdict.case, found, seen, wanted, raised, reported)
+    if referee and alone:
         _check_alone(made)
     return made
 

@@ -62,19 +62,18 @@ def result(show: Plan) -> list[str]:
     return [*lines, *values, *([f"return values + {told}"] if show.log else [])]
 
 
-def main(show: Plan) -> list[str]:
-    """The statements that run the arms and compare what comes of them."""
-    versions = 'print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}")'
+def main(show: Plan, trained: str = "seen = train()") -> list[str]:
+    """The statements that run the arms and compare what comes of them; the one that trains an arm alone, if any."""
     limit = "the same bits are due" if allowed(show) == 0 else f"more than {allowed(show)!r} apart"
     said = literal("DIVERGES: one raises, the other trains" if show.raises else f"DIVERGES: {limit}")
-    end = [f'print({said} if differ else "CONFORMS")', "sys.exit(1 if differ else 0)"]
+    end = statement("", call("print", '"Keras"', "keras.__version__", f'{said} if differ else "CONFORMS"'))
     if show.raises:
         compared = _compare_raised(show)
     elif show.wanted is None:
-        compared = repro_expected.compare(show)
+        compared = repro_expected.compare(show, trained)
     else:
         compared = _compare_values(show, show.wanted)
-    return [versions, *compared, *end]
+    return [*compared, *end, "sys.exit(1 if differ else 0)"]
 
 
 def _compare_raised(show: Plan) -> list[str]:

@@ -5,14 +5,22 @@ It mirrors `conformance.data.arrays` and must give the same bits; the tests hold
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 
 from conformance.case import Case, shapes
-from conformance.data import Array, arrays
+from conformance.data import Array, Arrays, arrays
 from conformance.losses import LOSSES
-from conformance.reports.source import INDENT
+from conformance.reports.repro_weights import digits
+from conformance.reports.source import INDENT, WIDTH
 
 _TINY = 8
+"""Arrays of so many numbers are spelled out even where a short expression makes them."""
+
+_SMALL = 40
+"""Arrays of fewer numbers together are not drawn."""
+
 _LONGEST = 90
 
 
@@ -26,6 +34,8 @@ def data(case: Case, kept: int | None = None) -> list[str]:
     known = shapes(case.model)
     rows, pattern = case.data.rows, case.data.pattern
     kept = rows if kept is None else kept
+    if (spelled := _spelled(case, kept)) is not None:
+        return spelled
     if not _drawn(case):
         # What is not drawn at random depends on the rows before it, and on nothing behind.
         rows = kept
@@ -41,10 +51,7 @@ def data(case: Case, kept: int | None = None) -> list[str]:
     ]
     w = [] if case.data.sample_weight is None else [_absolute(_reals(case.data.sample_weight, (rows,))) for _ in y]
     groups = {"x": x, "y": y, "w": w}
-    drawn = _drawn(case)
-    if drawn and (spelled := _spelled(case, kept)) is not None:
-        groups, drawn, rows = spelled, False, kept
-    lines = [f"rng = np.random.default_rng({case.data.seed})"] if drawn else []
+    lines = [f"rng = np.random.default_rng({case.data.seed})"] if _drawn(case) else []
     for name, group in groups.items():
         if len(group) == 1:
             lines.append(f"{name} = {group[0]}")
@@ -61,27 +68,43 @@ def _drawn(case: Case) -> bool:
     return {case.data.pattern, case.data.sample_weight or "ones"} & {"normal", "small_integers"} != set()
 
 
-def _spelled(case: Case, kept: int) -> dict[str, list[str]] | None:
-    """Every array as a literal, where all are tiny; the draws follow on one another, so it is all of them or none."""
+def _spelled(case: Case, kept: int) -> list[str] | None:
+    """Every array as a literal, where they are small; the draws follow on one another, so it is all of them or none."""
     made = arrays(case).map(lambda array: array[:kept])
     groups = {"x": made.x, "y": made.y, "w": made.sample_weight or ()}
-    if any(array.size > _TINY for group in groups.values() for array in group):
+    sizes = [array.size for group in groups.values() for array in group]
+    if sum(sizes) >= _SMALL if _drawn(case) else max(sizes) > _TINY:
         return None
-    spelled = {name: [_literal(array) for array in group] for name, group in groups.items()}
-    return spelled if all(len(text) <= _LONGEST for group in spelled.values() for text in group) else None
+    lines: list[str] = []
+    for name, group in groups.items():
+        lone = f"{name} = {_line(group[0])}" if len(group) == 1 else ""
+        texts = [_line(array) for array in group] if not lone else []
+        if max(map(len, [lone, *texts])) > (WIDTH if lone else _LONGEST):
+            return _table(made)
+        lines += [lone] if lone else []
+        lines += [f"{name} = (", *(f"{INDENT}{text}," for text in texts), ")"] if texts else []
+    return lines
 
 
-def _literal(array: Array) -> str:
+def _table(made: Arrays) -> list[str] | None:
+    """All numbers in one text, a row after the other; None where not all arrays are two-dimensional floats."""
+    groups = {"x": made.x, "y": made.y, "w": made.sample_weight or ()}
+    lone = {name: group[0] for name, group in groups.items() if len(group) == 1}
+    if len(lone) < sum(map(bool, groups.values())) or any(
+        array.ndim != 2 or array.dtype != np.float32 for array in lone.values()
+    ):
+        return None
+    table = np.concatenate(list(lone.values()), axis=1)
+    ends = np.cumsum([array.shape[1] for array in lone.values()])[:-1].tolist()
+    texts = [text.removesuffix(".0") for text in digits(table.ravel())[1:-1].split(", ")]
+    numbers = textwrap.wrap(" ".join(texts), WIDTH, break_on_hyphens=False)
+    made_table = f'np.array(numbers.split(), "float32").reshape{table.shape}'
+    return ['numbers = """', *numbers, '"""', f"{', '.join(lone)} = np.hsplit({made_table}, {ends})"]
+
+
+def _line(array: Array) -> str:
     # A float32 is named by the shortest decimal that rounds to it; as a float64 it would take twice the digits.
-    return f'np.array({_digits(array)}, "{array.dtype}")'
-
-
-def _digits(array: Array) -> str:
-    return (
-        f"[{', '.join(map(_digits, array))}]"
-        if array.ndim
-        else repr(array.item() if array.dtype.kind == "i" else float(str(array)))
-    )
+    return f'np.array({digits(array)}, "{array.dtype}")'
 
 
 def _reals(pattern: str, shape: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ _LEAST, _MOST = 6, 17
 """So many significant digits are written: fewer are hard to recognize, and more say nothing of a float64."""
 
 
-def compare(show: Plan) -> list[str]:
+def compare(show: Plan, trained: str = "seen = train()") -> list[str]:
     """The statements that train, print both and set `differ`."""
     close = f"rtol=0, atol={allowed(show)!r}, equal_nan=True"
     if not (show.mirrored and show.divergence.stage in OF_REPLICAS):
@@ -27,7 +27,7 @@ def compare(show: Plan) -> list[str]:
         body = ['print("seen:    ", *copy)', "if copy.size == expected.size:", *indented([near])]
         differ = ["for copy in map(np.ravel, seen):", *indented(body)]
     assert show.expected is not None
-    head = [*numbers(show.expected, allowed(show)), "seen = train()"]
+    head = [*numbers(show.expected, allowed(show)), *([trained] if trained else [])]
     return [*head, 'print("expected:", *expected.ravel())', *shown, *differ]
 
 

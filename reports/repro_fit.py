@@ -21,8 +21,8 @@ class Code:
     body: list[str]
 
 
-def fit(plan: Plan) -> Code:
-    """Compile, and call `fit`."""
+def fit(plan: Plan, depth: int = 1) -> Code:
+    """Compile, and call `fit`, so deep within functions."""
     case = plan.case
     names = [("x", len(case.model.inputs)), ("y", len(case.losses))]
     names += [("w", len(case.losses))] if case.data.sample_weight else []
@@ -36,7 +36,7 @@ def fit(plan: Plan) -> Code:
     elif case.data.feed == "dataset":
         args = [f"tf.data.Dataset.from_tensor_slices({rows(plan)}).batch({case.data.batch_size})"]
     else:
-        args = ["endless()"]
+        args = ["endless" if _single(plan) else "endless()"]
         options["steps_per_epoch"] = str(case.steps_per_epoch)
     if case.schedule.epochs > 1:
         options["epochs"] = str(case.schedule.epochs)
@@ -45,22 +45,43 @@ def fit(plan: Plan) -> Code:
     options["verbose"] = "0"
     body = ["reports = []"] if plan.log_steps else []
     for line in [*([f"reports.append(logs[{literal(plan.log)}])"] if plan.log_steps else []), *each_step(plan)]:
-        keep = call("keras.callbacks.LambdaCallback", on_train_batch_end=f"lambda batch, logs: {line}")
-        body += statement("keep = ", keep, depth=1)
+        keep = call("keras.callbacks.LambdaCallback", on_train_batch_end=f"lambda _, logs: {line}")
+        body += statement("keep = ", keep, depth=depth)
         options["callbacks"] = "[keep]"
-    kept = plan.log and plan.log_epochs
-    body += statement("history = " if kept else "", call("model.fit", *args, **options), depth=1)
-    if kept and not plan.log_steps:
-        body.append(f"reports = history.history[{literal(plan.log)}]")
-    endless = ["", "def endless():", *indented(["while True:", *indented(batches(plan, "yield "))]), ""]
-    return Code(_compiled(plan, "fit"), [*(endless if case.data.feed == "generator" else []), *body])
+    trained = call("model.fit", *args, **options)
+    of_epochs, report = plan.log and plan.log_epochs, f".history[{literal(plan.log)}]"
+    if of_epochs and not plan.log_steps and len(statement("reports = ", trained, report, depth=depth)) == 1:
+        body += statement("reports = ", trained, report)
+    else:
+        body += statement("history = " if of_epochs else "", trained, depth=depth)
+        body += [f"reports = history{report}"] if of_epochs and not plan.log_steps else []
+    return Code(compiled(plan, "fit"), [*(_endless(plan) if case.data.feed == "generator" else []), *body])
+
+
+def _endless(plan: Plan) -> list[str]:
+    """The definition of the generator that begins again where the data ends."""
+    case, size = plan.case, plan.case.data.batch_size
+    if not _single(plan):
+        return ["", "def endless():", *indented(["while True:", *indented(batches(plan, "yield "))]), ""]
+    cut = ", ".join(f"{name}[i : i + {size}]" for name in rows(plan)[1:-1].split(", "))
+    starts = f"range(0, {case.data.rows}, {size})" if size > 1 else f"range({case.data.rows})"
+    return [f"endless = (({cut}) for i in itertools.cycle({starts}))"]
+
+
+def imports(plan: Plan) -> list[str]:
+    """The modules of Python's that `fit` needs in a script."""
+    return ["import itertools"] if plan.case.data.feed == "generator" and _single(plan) else []
+
+
+def _single(plan: Plan) -> bool:
+    return "fit" in plan.trainers and len(plan.case.model.inputs) == len(plan.case.losses) == 1
 
 
 def on_batch(plan: Plan) -> Code:
     """Compile, and call `train_on_batch` for every batch."""
     each = [*batches(plan, "model.train_on_batch"), *indented(each_step(plan))]
     body = [f"for _ in range({plan.case.schedule.epochs}):", *indented(each)]
-    return Code(_compiled(plan, "train_on_batch"), [*body, *finalized(plan)])
+    return Code(compiled(plan, "train_on_batch"), [*body, *finalized(plan)])
 
 
 def batches(plan: Plan, use: str) -> list[str]:
@@ -81,9 +102,20 @@ def batches(plan: Plan, use: str) -> list[str]:
     return [head, *indented(statement("", call(use, *cut[:2], **named), depth=3))]
 
 
-def _compiled(plan: Plan, trainer: str) -> list[str]:
+def compiled(
+    plan: Plan, trainer: str, optimizer: str = "optimizer", *, lambdas: bool = False, depth: int = 2
+) -> list[str]:
+    """The call of `compile`.
+
+    Args:
+        plan: the plan.
+        trainer: the trainer whose executions it has to serve.
+        optimizer: the expression of the optimizer.
+        lambdas: whether losses that are functions stand in it, and have no definition.
+        depth: how deep it stands.
+    """
     case = plan.case
-    losses = repro_case.losses(case)
+    losses = repro_case.losses(case, lambdas=lambdas)
     options: dict[str, Expression] = {}
     weights = [literal(loss.weight) for loss in case.losses if loss.weight is not None]
     if weights:
@@ -102,7 +134,7 @@ def _compiled(plan: Plan, trainer: str) -> list[str]:
     if case.schedule.steps_per_execution > 1:
         options["steps_per_execution"] = str(case.schedule.steps_per_execution)
     loss = losses[0] if len(losses) == 1 else listed(losses)
-    return statement("", call("model.compile", "optimizer", loss, **options), depth=2)
+    return statement("", call("model.compile", optimizer, loss, **options), depth=depth)
 
 
 def finalized(plan: Plan) -> list[str]:

@@ -41,6 +41,7 @@ class Plan:
         seen: the arm on trial.
         wanted: the arm it is held against; None where that is no arm, but what the referee expects.
         raised: by arm, what it raised.
+        reported: whether a loss that is wrong may be read off what is reported: not where that is wrong by itself.
     """
 
     whole: Case
@@ -48,6 +49,7 @@ class Plan:
     seen: Arm
     wanted: Arm | None
     raised: dict[str, Raised]
+    reported: bool = True
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -164,7 +166,7 @@ class Plan:
         On replicas what is reported is the global batch's loss, and not the share of it that each of them has.
         """
         if self.expected is None:
-            return True
+            return self.reported
         return not self.mirrored and (self.divergence.step or 0) % self.whole.steps_per_epoch == 0
 
     @property

@@ -10,7 +10,7 @@ import re
 
 from conformance.case import owner_of
 from conformance.reports.repro_plan import OF_REPLICAS, Plan
-from conformance.reports.source import call, indented, literal, statement
+from conformance.reports.source import WIDTH, call, indented, literal, statement
 from conformance.stage import Stage
 
 _NUMBERED = re.compile(r"(?P<name>.*)\[(?P<place>\d+)\]")
@@ -85,6 +85,22 @@ def _found(show: Plan) -> list[str]:
             name, place = numbered["name"], numbered["place"]
     look = f"[v for v in {holds} if {path} == name]"
     return [f"name = {literal(name)}", f"(found,) = {look}" if place is None else f"found = {look}[{place}]"]
+
+
+def found_line(show: Plan) -> list[str]:
+    """The statements that read the quantity of one arm on one device into `seen`, once training is over."""
+    name, place = show.divergence.variable, None
+    holds = "model.variables"
+    if show.divergence.stage is Stage.UPDATE:
+        holds = "model.optimizer.variables"
+        if numbered := _NUMBERED.fullmatch(name):
+            name, place = numbered["name"], numbered["place"]
+    path = "v.path" if holds == "model.variables" else 'v.path.partition("/")[2]'
+    look = f"[v.numpy() for v in {holds} if {path} == {literal(name)}]"
+    line = f"(seen,) = {look}" if place is None else f"seen = {look}[{place}]"
+    if len(line) <= WIDTH:
+        return [line]
+    return [f"name = {literal(name)}", line.replace(literal(name), "name")]
 
 
 def _read(show: Plan) -> str:

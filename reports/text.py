@@ -17,6 +17,7 @@ LONGEST = 2_000
 """The characters of a sentence that are shown; all of it is in the JSON beside the page."""
 
 _HARMLESS = str.maketrans({"\\": "/", '"': "'"})
+_MOST = 3
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "#": "&#35;"}
 
 
@@ -88,11 +89,15 @@ def fence(text: object, language: str = "") -> str:
 
 
 def docstring(paragraphs: list[str], width: int) -> list[str]:
-    """The lines of a docstring with these paragraphs, opening and closing quotes included."""
-    told = [
-        line
-        for text in paragraphs
-        for line in textwrap.wrap(plain(text).translate(_HARMLESS), width - 3, break_on_hyphens=False)
-    ]
-    head, *rest = told or ["A training."]
+    """The lines of a docstring with these paragraphs, opening and closing quotes included.
+
+    The first is its title and has one line, the others have three at the most; what is longer is cut and ends in dots.
+    """
+    title, *others = [plain(text).translate(_HARMLESS) for text in paragraphs] or ["A training."]
+    (head,) = _wrapped(title, width - 3, 1) or ["A training."]
+    rest = [line for text in others for line in _wrapped(text, width, _MOST)]
     return [f'"""{head}', "", *rest, '"""'] if rest else [f'"""{head}"""']
+
+
+def _wrapped(text: str, width: int, most: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, max_lines=most, placeholder=" ...")

@@ -19,9 +19,19 @@ _TRAINERS = {"fit": "fit", "loop": "a custom loop", "train_on_batch": "train_on_
 
 def named(arm: Arm) -> str:
     """An arm in words, as in `fit under MirroredStrategy with 2 replicas`."""
+    return f"{trainer(arm)} {where(arm)}"
+
+
+def trainer(arm: Arm) -> str:
+    """An arm's trainer in words."""
+    return _TRAINERS[arm.trainer]
+
+
+def where(arm: Arm) -> str:
+    """An arm's placement and execution in words, as in `on one device, eagerly`."""
     replicas = arm.placement.replicas
-    where = f"under MirroredStrategy with {replicas} replicas" if replicas > 1 else "on one device"
-    return f"{_TRAINERS[arm.trainer]} {where}{_EXECUTIONS[arm.execution]}"
+    placed = f"under MirroredStrategy with {replicas} replicas" if replicas > 1 else "on one device"
+    return f"{placed}{_EXECUTIONS[arm.execution]}"
 
 
 def in_words(arm: str) -> str:

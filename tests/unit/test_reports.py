@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance import findings
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
 from conformance.data import arrays
 from conformance.errors import UnsupportedError, UsageError
@@ -33,6 +34,7 @@ from conformance.reports.folder import FORMAT, load_finding, write_finding
 from conformance.reports.markdown import report, summary
 from conformance.reports.referee import clause_of
 from conformance.reports.repro import script
+from conformance.reports.repro import scripts as forms
 from conformance.reports.repro_data import data
 from conformance.reports.repro_expected import numbers
 from conformance.reports.source import call, listed, literal, names, statement
@@ -222,10 +224,11 @@ STEPS = (0, 1, 2, 3, None)
 
 def scripts() -> dict[str, str]:
     pairs = {
-        f"{name} {' '.join(pair)} {index}": script(verdict(case, pair, **{**shown, **_reports(name, shown)}))
+        f"{name} {' '.join(pair)} {index} {form}": source
         for name, case in CASES.items()
         for pair in PAIRS
         for index, shown in enumerate(SHOWN)
+        for form, source in enumerate(forms(verdict(case, pair, **{**shown, **_reports(name, shown)})))
     }
     return pairs | {
         f"{name} {arm} {index} {step}": script(alone(case, arm, step=step, **{**shown, **_output(name, shown)}))
@@ -275,7 +278,7 @@ def test_every_script_compiles_and_imports_only_what_everybody_has(written: dict
     for name, source in written.items():
         tree = compile(source, name, "exec", ast.PyCF_ONLY_AST)
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert imported == {"os", "sys", "keras", "numpy", "tensorflow"}
+        assert {"sys", "keras", "numpy"} <= imported <= {"itertools", "sys", "keras", "numpy", "tensorflow"}
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
@@ -308,13 +311,106 @@ def test_every_name_in_a_script_is_known(written: dict[str, str], tmp_path: Path
 
 
 def test_the_script_of_a_small_case_is_a_screenful() -> None:
-    source = script(verdict(dense()))
-    tree = ast.parse(source)
-    told = ast.get_docstring(tree, clean=False)
-    assert told is not None
-    code_lines = [line for line in source.split("\n")[told.count("\n") + 1 :] if line.strip()]
-    assert len(code_lines) <= 40
-    assert source.count("\n") <= 58
+    short, long = forms(verdict(dense()))
+    assert short.count("\n") <= 40
+    assert long.count("\n") <= 53
+
+
+def wrong(
+    axis: str, arms: tuple[str, str], *, ran: str = SINGLE, more: str = "", others: tuple[Stage, ...] = ()
+) -> Verdict:
+    """A verdict on an arm on replicas, beside which other stages diverge, and other arms ran."""
+    given = {"stage": Stage.LOSS, "variable": "loss", "allowed": 0.0}
+    made = verdict(dense("scalar_function"), arms, axis=axis, **given)
+    first = made.observations[0]
+    rest = [
+        msgspec.structs.replace(first, divergence=msgspec.structs.replace(first.divergence, stage=stage))
+        for stage in others
+    ]
+    reports = (*made.arms, *(ArmReport(arm=arm, status="ran") for arm in (ran, more) if arm))
+    return msgspec.structs.replace(made, observations=(first, *rest), arms=reports)
+
+
+FIT_AND_LOOP = (MIRRORED, "loop/mirrored:2/graph")
+
+
+def test_what_fit_does_wrong_on_replicas_alone_is_shown_against_fit_on_one_device() -> None:
+    source = script(wrong("both", FIT_AND_LOOP))
+    assert source.startswith('"""Keras: fit under MirroredStrategy with 2 replicas differs from fit on one device.\n')
+    assert "GradientTape" not in source
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        wrong("both", FIT_AND_LOOP, ran="loop/single/graph"),
+        wrong("both", FIT_AND_LOOP[::-1]),
+        wrong("both", FIT_AND_LOOP, others=(Stage.OUTPUTS,)),
+        wrong("both", FIT_AND_LOOP, others=(Stage.LOSS,)),
+        wrong("distribution", ("loop/mirrored:2/graph", "loop/single/graph"), ran=MIRRORED, more=SINGLE),
+    ],
+    ids=[
+        "fit did not run there",
+        "the loop is wrong",
+        "something enters before",
+        "something enters with it",
+        "told of the loop",
+    ],
+)
+def test_another_arm_stands_in_only_where_it_differs_for_the_same_reason(seen: Verdict) -> None:
+    assert "GradientTape" in script(seen)
+
+
+def test_a_loss_is_not_read_off_reports_that_are_wrong_by_themselves() -> None:
+    assert '"loss": np.array(reports)' in script(wrong("both", FIT_AND_LOOP))
+    assert "reports" not in script(wrong("both", FIT_AND_LOOP, others=(Stage.LOGS,)))
+
+
+def test_batches_that_fit_alone_takes_otherwise_are_shown_without_a_tape() -> None:
+    data = Data(rows=3, batch_size=1, pattern="ones", feed="generator")
+    model = msgspec.structs.replace(dense().model, inputs=(Input(name="x", shape=(1,)),))
+    arms, batch = (SINGLE, "loop/single/graph"), {"stage": Stage.BATCH, "variable": "x", "allowed": 0.0}
+    made = verdict(dense(model=model, data=data), arms, axis="trainer", **batch)
+    source = script(made)
+    assert "model.train_on_batch(x[i : i + 1], y[i : i + 1])" in source
+    assert "GradientTape" not in source
+    assert source.count("\n") <= 40
+
+
+def test_of_the_scripts_of_a_finding_the_shortest_that_reproduces_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = verdict(dense())
+    short, long = forms(made)
+    for reproduces, kept in (({short, long}, short), ({long}, long), (set(), long)):
+        monkeypatch.setattr(
+            findings,
+            "verify",
+            lambda path, those=reproduces: (REPRODUCED if path.read_text() in those else NOT_REPRODUCED, "said"),
+        )
+        event = findings.write(tmp_path, made, dense(), 0, 0.0)
+        assert Path(event.repro).read_text() == kept
+        assert event.repro_status == (REPRODUCED if reproduces else NOT_REPRODUCED)
+
+
+def test_a_docstring_has_a_title_of_one_line_and_paragraphs_of_three() -> None:
+    told = docstring(["word " * 60, "word " * 200], 100)
+    assert told[0].endswith("...")
+    assert told[1] == ""
+    assert len(told) == 6
+    assert max(map(len, told)) <= 100
+
+
+def test_small_data_of_many_digits_is_one_table() -> None:
+    scope: dict[str, object] = {"np": np}
+    case = dense(rows=9, data=Data(rows=9, batch_size=8))
+    source = data(case)
+    assert "rng" not in "".join(source)
+    exec("\n".join(source), scope)  # noqa: S102 - the source is what is tested
+    for name, group in (("x", arrays(case).x), ("y", arrays(case).y)):
+        made = scope[name]
+        assert isinstance(made, np.ndarray)
+        assert (made.dtype, made.tobytes()) == (group[0].dtype, group[0].tobytes())
 
 
 def test_a_script_says_what_is_expected_and_what_was_seen() -> None:
@@ -348,7 +444,9 @@ def test_the_allowance_is_above_rounding_and_below_what_was_seen(
 
 
 def test_determinism_is_left_out_only_where_xla_forbids_it() -> None:
-    assert "enable_op_determinism" in script(verdict(dense()))
+    bits = verdict(dense(), ("fit/single/graph", "loop/single/graph"), allowed=0.0)
+    assert "enable_op_determinism" in script(bits)
+    assert "enable_op_determinism" not in script(verdict(dense()))
     xla = script(verdict(dense(), ("fit/single/xla", "fit/single/graph")))
     assert "enable_op_determinism" not in xla
     assert 'jit_compile=execution == "xla"' in xla
@@ -381,7 +479,7 @@ def test_a_script_of_one_arm_says_what_it_should_have_been_by_definition() -> No
     told = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
     assert told.startswith("Keras: fit on one device differs from textbook training in float64.")
     assert "update of step 0, model_dense_kernel_average: within 1e-06 of the numbers below, by definition: The" in told
-    assert "a step that only accumulates gradients leaves it as it is. [https://keras.io/api/optimizers/" in told
+    assert "a step that only accumulates gradients leaves it as it is. Source: https://keras.io/api/optimizers/" in told
     assert "Actual: off by 0.5, 2 times what is expected." in told
     assert "Why: It is taken too often." in told
     assert "MirroredStrategy" not in source
