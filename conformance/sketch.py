@@ -1,0 +1,420 @@
+"""Tiny cases that have a few traits of a large one: where a case is likely to end, tried before anything is taken away.
+
+The key idea is that most findings need one thing of the case they were found in, an option, a layer, a feed, and that
+a tiny training with that one thing is the same whichever case it came from. So instead of taking a large case apart,
+which costs a large training an attempt, a tiny one is built up: with nothing, with what the signature speaks of, with
+the one half or the other of all there is. What a sketch shows is found from every start, and cheaply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule
+from conformance.errors import CaseError
+from conformance.fields import Shape
+from conformance.frozen import FrozenMap
+from conformance.layers import LAYERS, LayerEntry
+from conformance.losses import LOSSES
+from conformance.optimizers import OPTIMIZERS
+from conformance.simplicity import WIDTHS, canonically_named, simplicity
+
+PLAIN_LOSS = next(iter(LOSSES))
+PLAIN_OPTIMIZER = next(iter(OPTIMIZERS))
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One thing that a case has and the simplest case has not.
+
+    Attributes:
+        kind: what it is, a name of `ABOUT`.
+        name: of the layer, option, loss or optimizer.
+        value: of the option.
+        of: the layer, loss or optimizer that the option is one of.
+    """
+
+    kind: str
+    name: str = ""
+    value: Any = None
+    of: str = ""
+
+
+ABOUT: dict[str, str] = {
+    "partial": "partial mean means divisor tail skipped unweighted dropped last",
+    "uneven": "mean means divisor skipped",
+    "short": "partial mean means divisor skipped",
+    "epochs": "epoch epochs metric reset cross",
+    "together": "steps execution",
+    "feed": "feed dataset generator batch partial order misaligned",
+    "sample_weight": "sample weight",
+    "metrics": "metric metrics",
+    "precision": "precision scaling",
+    "unbuilt": "built",
+    "optimizer": "optimizer state",
+    "optimizer_option": "",
+    "head_option": "",
+    "loss": "label shape axis",
+    "loss_option": "",
+    "loss_weights": "weights outputs",
+    "outputs": "weights outputs reported",
+    "inputs": "inputs",
+    "shared": "shared",
+    "functional": "functional",
+    "layer": "",
+    "layer_option": "",
+    "random": "training random stream seed called",
+    "statistics": "training statistics state called",
+}
+"""What the signature of a finding may speak of where a trait is to blame, beside the trait's own name."""
+
+OF_THE_MODEL = frozenset({"outputs", "loss_weights", "inputs", "shared", "functional", "layer", "layer_option"})
+"""Those that belong to the model; the others to the training."""
+
+
+def traits(case: Case, replicas: int = 1) -> tuple[Trait, ...]:
+    """What a case has beyond the simplest one.
+
+    Args:
+        case: the case.
+        replicas: the most replicas an arm has; they decide which batches are special.
+    """
+    return tuple(dict.fromkeys((*_of_training(case, replicas), *_of_losses(case), *_of_model(case))))
+
+
+def _of_training(case: Case, replicas: int) -> list[Trait]:
+    data, schedule, optimizer = case.data, case.schedule, case.optimizer
+    special = {
+        "partial": data.rows > data.batch_size and case.last_batch < data.batch_size,
+        "uneven": data.batch_size % replicas != 0,
+        "short": data.rows < data.batch_size,
+        "epochs": schedule.epochs > 1,
+        "together": schedule.steps_per_execution > 1,
+        "unbuilt": not optimizer.built_first,
+    }
+    found = [Trait(kind) for kind, holds in special.items() if holds]
+    found += [Trait("feed", data.feed)] if data.feed != "arrays" else []
+    found += [Trait("sample_weight", "", data.sample_weight)] if data.sample_weight else []
+    found += [Trait("metrics")] if case.metrics else []
+    found += [Trait("precision", case.precision)] if case.precision != "float32" else []
+    found += [Trait("optimizer", optimizer.name)] if optimizer.name != PLAIN_OPTIMIZER else []
+    own = OPTIMIZERS[optimizer.name].own
+    return found + [
+        Trait("optimizer_option", name, value, optimizer.name if name in own else "")
+        for name, value in optimizer.config.items()
+        if name != "learning_rate"
+    ]
+
+
+def _of_losses(case: Case) -> list[Trait]:
+    found: list[Trait] = []
+    for loss in case.losses:
+        found += [Trait("loss", loss.name)] if loss.name != PLAIN_LOSS else []
+        found += [Trait("loss_option", name, value, loss.name) for name, value in loss.config.items()]
+    return found
+
+
+def _of_model(case: Case) -> list[Trait]:
+    model = case.model
+    shared = any(node.shares for node in model.nodes)
+    forks = shared or len(model.inputs) > 1 or len(model.outputs) > 1
+    special = {
+        "outputs": len(model.outputs) > 1,
+        "loss_weights": any(loss.weight is not None for loss in case.losses),
+        "inputs": len(model.inputs) > 1,
+        "shared": shared,
+        "functional": model.kind == "functional" and not forks,
+    }
+    found = [Trait(kind) for kind, holds in special.items() if holds]
+    for node in model.nodes:
+        if node.layer is None:
+            continue
+        head = node.name in model.outputs and node.layer == "Dense"
+        if not head and node.layer not in ("Flatten", "Dense"):
+            found.append(Trait("layer", node.layer))
+        found += [_option(node, name, value) for name, value in node.config.items() if _is_telling(node, name)]
+    return found
+
+
+def _is_telling(node: Node, name: str) -> bool:
+    fields = LAYERS[node.layer or ""].fields
+    return name != "activation" and not (name in fields and fields[name].required)
+
+
+def _option(node: Node, name: str, value: Any) -> Trait:
+    """An option as the head has it, where the head can: the regularizer of an Embedding is one of a kernel."""
+    dense, fields = LAYERS["Dense"].fields, LAYERS[node.layer or ""].fields
+    alike = [other for other in dense if dense[other].wants == fields[name].wants]
+    if node.layer == "ActivityRegularization":
+        return Trait("head_option", "activity_regularizer", FrozenMap({name: value}))
+    if name in dense and name != "trainable":
+        return Trait("head_option", name, value)
+    if alike and isinstance(value, FrozenMap):
+        return Trait("head_option", alike[0], value)
+    return Trait("layer_option", name, value, node.layer or "")
+
+
+def is_spoken_of(trait: Trait, signature: str) -> bool:
+    """Whether a signature's cause or feature has a word of the trait.
+
+    Example:
+        >>> is_spoken_of(Trait("optimizer_option", "clipnorm"), "distribution/gradient/clip_order/clipnorm")
+        True
+    """
+    said = _words(signature.split("/", 2)[-1])
+    entry = LAYERS.get(trait.of or trait.name)
+    about = f"{trait.name} {trait.of} {ABOUT[trait.kind]}"
+    if entry is not None:
+        about += ABOUT["random"] if entry.random else "" if entry.samples else ABOUT["statistics"]
+    if trait.name == "trainable":
+        about += " frozen"
+    return any(one == other or (len(one) > 4 and one[:5] == other[:5]) for one in said for other in _words(about))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", text.lower().replace("_", " "))) | set(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+class Sketcher:
+    """Makes tiny cases with traits of a case.
+
+    Args:
+        case: the case.
+        replicas: the most replicas an arm has.
+    """
+
+    def __init__(self, case: Case, replicas: int = 1) -> None:
+        self.case, self.replicas = case, replicas
+        self.traits = traits(case, replicas)
+
+    def sketch(self, chosen: Sequence[Trait], *, roomy: bool = True, whole: bool = False) -> Case | None:
+        """A tiny case with some traits; None where they make no valid case.
+
+        Args:
+            chosen: the traits.
+            roomy: with a few features, two full batches where the case has more than one, and the case's own values;
+                else as small as can be, and of ones.
+            whole: with the case's own model and losses.
+        """
+        has = {trait.kind for trait in chosen}
+        try:
+            losses = self.case.losses if whole else self._losses(chosen, "outputs" in has, "loss_weights" in has)
+            model = self.case.model if whole else _Draft(chosen, losses, roomy).model()
+            made = Case(
+                model=model,
+                losses=losses,
+                optimizer=_optimizer(chosen),
+                data=self._data(chosen, has, roomy),
+                metrics=self.case.metrics if "metrics" in has else (),
+                schedule=Schedule(
+                    epochs=2 if "epochs" in has else 1, steps_per_execution=2 if "together" in has else 1
+                ),
+                seed=self.case.seed if roomy else 0,
+                precision=self.case.precision if "precision" in has else "float32",
+            )
+        except CaseError:
+            return None
+        return made if whole else canonically_named(made)
+
+    def _losses(self, chosen: Sequence[Trait], two: bool, weighted: bool) -> tuple[Loss, ...]:
+        names = {trait.name if trait.kind == "loss" else trait.of for trait in chosen if trait.kind.startswith("loss")}
+        options = {(trait.of, trait.name): trait.value for trait in chosen if trait.kind == "loss_option"}
+        made = [
+            Loss(
+                name=loss.name if loss.name in names else PLAIN_LOSS,
+                config=FrozenMap({name: value for (of, name), value in options.items() if of == loss.name}),
+                weight=loss.weight if weighted else None,
+            )
+            for loss in self.case.losses
+        ]
+        if two or weighted:
+            return tuple(made)
+        return (next((loss for loss in made if loss.name != PLAIN_LOSS or loss.config), made[0]),)
+
+    def _data(self, chosen: Sequence[Trait], has: set[str], roomy: bool) -> Data:
+        batch_size, rows = self._sizes(has, roomy)
+        given = self.case.data
+        feeds = [trait.name for trait in chosen if trait.kind == "feed"]
+        return Data(
+            rows=rows,
+            batch_size=batch_size,
+            pattern=given.pattern if roomy else "ones",
+            feed=feeds[0] if feeds else "arrays",
+            sample_weight=given.sample_weight if "sample_weight" in has else None,
+            seed=given.seed if roomy else 0,
+        )
+
+    def _sizes(self, has: set[str], roomy: bool) -> tuple[int, int]:
+        replicas = self.replicas
+        size = replicas + 1 if "uneven" in has else max(2, replicas)
+        if "short" in has:
+            return size + 1, size
+        if "partial" not in has:
+            return size, size * (2 if roomy and self.case.steps > 1 else 1)
+        last = self.case.last_batch
+        if replicas == 1 or last < replicas:
+            return size, size + 1
+        return 2 * replicas, 3 * replicas + last % replicas
+
+
+def _optimizer(chosen: Sequence[Trait]) -> Optimizer:
+    named = [trait.name if trait.kind == "optimizer" else trait.of for trait in chosen if "optimizer" in trait.kind]
+    name = next(filter(None, named), PLAIN_OPTIMIZER)
+    options = {trait.name: trait.value for trait in chosen if trait.kind == "optimizer_option"}
+    config = FrozenMap(options, learning_rate=OPTIMIZERS[name].rates[0])
+    return Optimizer(name=name, config=config, built_first="unbuilt" not in {trait.kind for trait in chosen})
+
+
+_TIGHT: dict[int, Shape] = {1: (1,), 2: (2, 1), 3: (2, 2, 1)}
+_ROOMY: dict[int, Shape] = {1: (3,), 2: (3, 2), 3: (4, 4, 2)}
+
+
+class _Draft:
+    """A chain of the chosen layers from one input to a dense head for each loss."""
+
+    def __init__(self, chosen: Sequence[Trait], losses: tuple[Loss, ...], roomy: bool) -> None:
+        self._chosen, self._losses, self._roomy = chosen, losses, roomy
+        self._kinds = {trait.kind for trait in chosen}
+        names = [trait.name if trait.kind == "layer" else trait.of for trait in chosen if trait.kind[:5] == "layer"]
+        self._layers = [LAYERS[name] for name in dict.fromkeys(names)]
+        self._nodes: list[Node] = []
+
+    def model(self) -> Model:
+        """The model.
+
+        Raises:
+            CaseError: when the layers make no chain.
+        """
+        ranks = self._layers[0].ranks if self._layers else (1,)
+        for rank in ranks:
+            try:
+                return self._from(rank)
+            except CaseError:
+                if rank == ranks[-1]:
+                    raise
+        raise CaseError("a layer takes no inputs")
+
+    def _from(self, rank: int) -> Model:
+        self._nodes, shapes = [], _ROOMY if self._roomy else _TIGHT
+        shape, below = shapes[rank], None
+        if self._layers and self._layers[0].takes == "index":
+            shape, below = shapes[1], 2
+        inputs = [Input(name="input_1", shape=shape, below=below)]
+        last = "input_1"
+        for entry in self._layers:
+            last, shape = self._flat(last, shape) if len(shape) not in entry.ranks else (last, shape)
+            config = self._config(entry, shape)
+            last = self._add(entry.name, config, *((last, last) if entry.merges else (last,)))
+            try:
+                shape = tuple(entry.shape(config, (shape, shape) if entry.merges else (shape,)))
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise CaseError(f"layer {entry.name} cannot take shape {shape}") from error
+        last, shape = self._flat(last, shape)
+        if "inputs" in self._kinds:
+            inputs.append(Input(name="input_2", shape=shape))
+            last = self._add("Concatenate", FrozenMap(), last, "input_2")
+        if "shared" in self._kinds:
+            first = self._add("Dense", FrozenMap(units=shape[0]), last)
+            self._nodes.append(Node(name=f"{first}_call", inputs=(first,), shares=first))
+            last = f"{first}_call"
+        outputs = tuple(self._add("Dense", self._head(loss), last) for loss in self._losses)
+        chain = len(outputs) == 1 and not self._kinds & {"inputs", "shared", "functional"}
+        kind = "sequential" if chain and not any(entry.merges for entry in self._layers) else "functional"
+        return Model(kind=kind, inputs=tuple(inputs), nodes=tuple(self._nodes), outputs=outputs)
+
+    def _add(self, layer: str, config: FrozenMap, *inputs: str) -> str:
+        name = f"layer_{len(self._nodes) + 1}"
+        self._nodes.append(Node(name=name, layer=layer, config=config, inputs=inputs))
+        return name
+
+    def _flat(self, last: str, shape: Shape) -> tuple[str, Shape]:
+        if len(shape) == 1:
+            return last, shape
+        size = 1
+        for length in shape:
+            size *= length
+        return self._add("Flatten", FrozenMap(), last), (size,)
+
+    def _config(self, entry: LayerEntry, shape: Shape) -> FrozenMap:
+        config: dict[str, Any] = {}
+        for name, field in entry.fields.items():
+            values = field.options((shape,)) if field.required else ()
+            if values:
+                config[name] = values[min(1, len(values) - 1)] if self._roomy and name in WIDTHS else values[0]
+        given = {trait.name: trait.value for trait in self._chosen if trait.of == entry.name}
+        return FrozenMap({**config, **given})
+
+    def _head(self, loss: Loss) -> FrozenMap:
+        entry = LOSSES[loss.name]
+        config = FrozenMap(units=max(entry.least_units, 2 if self._roomy else 1))
+        if entry.head is not None and not loss.config.get("from_logits", False):
+            config = config.set(activation=entry.head)
+        given = {trait.name: trait.value for trait in self._chosen if trait.kind == "head_option"}
+        return config.set(**given)
+
+
+Shows = Callable[[Case], bool]
+
+
+def sketched(case: Case, shows: Shows, signature: str = "", replicas: int = 1) -> Case:
+    """The sketch with the fewest traits that shows the finding, canonically named; the case itself where none does.
+
+    Args:
+        case: a case that shows the finding.
+        shows: whether another one shows it.
+        signature: the finding's signature; traits it speaks of are tried first.
+        replicas: the most replicas an arm has.
+    """
+    sketcher, least = Sketcher(case, replicas), [case]
+
+    def holds(chosen: Sequence[Trait], *, roomy: bool = True, whole: bool = False) -> bool:
+        made = sketcher.sketch(chosen, roomy=roomy, whole=whole)
+        if made is None or simplicity(made) >= simplicity(case) or not shows(made):
+            return False
+        least.append(made)
+        return True
+
+    every = sketcher.traits
+    spoken = [trait for trait in every if is_spoken_of(trait, signature)]
+    training = [trait for trait in every if trait.kind not in OF_THE_MODEL]
+    of_model = [trait for trait in every if trait.kind in OF_THE_MODEL]
+    found = holds((), roomy=False) or holds(()) or any(holds((trait,)) for trait in spoken)
+    if not found and not (len(spoken) > 1 and _fewest(spoken, holds)):
+        _halves(training, of_model, holds)
+    return min(least, key=simplicity)
+
+
+def _halves(training: list[Trait], of_model: list[Trait], holds: Callable[..., bool]) -> None:
+    """Which half of a case it takes, the model or how it is trained, and what of it; or of both."""
+    if _fewest(training, holds):
+        return
+    if holds((), whole=True):
+        if not any(holds((trait,)) for trait in of_model):
+            _fewest(of_model, holds)
+        return
+    if not _fewest([*training, *of_model], holds):
+        _fewest(training, lambda chosen: holds(chosen, whole=True))
+
+
+def _fewest(chosen: Sequence[Trait], holds: Callable[[Sequence[Trait]], bool]) -> bool:
+    """Take traits away, half of them at a time, then fewer; whether all together hold."""
+    left = list(chosen)
+    if not left or not holds(left):
+        return False
+    size = len(left) // 2
+    while size:
+        start = 0
+        while start < len(left):
+            fewer = left[:start] + left[start + size :]
+            if fewer and holds(fewer):
+                left = fewer
+            else:
+                start += size
+        size //= 2
+    return True
+
+
+__all__ = ["Sketcher", "Trait", "is_spoken_of", "sketched", "traits"]
