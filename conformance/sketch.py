@@ -356,6 +356,9 @@ class _Draft:
         return config.set(**given)
 
 
+FEW = 3
+"""A case with so few traits is taken apart as soon as it is sketched."""
+
 Shows = Callable[[Case], bool]
 
 
@@ -371,15 +374,20 @@ def sketched(case: Case, shows: Shows, signature: str = "", replicas: int = 1) -
     sketcher, least = Sketcher(case, replicas), [case]
 
     def holds(chosen: Sequence[Trait], *, roomy: bool = True, whole: bool = False) -> bool:
-        made = sketcher.sketch(chosen, roomy=roomy, whole=whole)
-        if made is None or simplicity(made) >= simplicity(case) or not shows(made):
+        rooms = (True, False) if roomy else (False,)
+        made = [sketcher.sketch(chosen, roomy=room, whole=whole) for room in rooms]
+        simpler = next((item for item in made if item is not None and simplicity(item) < simplicity(case)), None)
+        if simpler is None or not shows(simpler):
             return False
-        least.append(made)
+        least.append(simpler)
         return True
 
     every = sketcher.traits
+    if len(every) <= FEW:
+        holds((), roomy=False)
+        return min(least, key=simplicity)
     spoken = [trait for trait in every if is_spoken_of(trait, signature)]
-    training = [trait for trait in every if trait.kind not in OF_THE_MODEL]
+    training = [trait for trait in every if trait.kind not in OF_THE_MODEL or trait in spoken]
     of_model = [trait for trait in every if trait.kind in OF_THE_MODEL]
     found = holds((), roomy=False) or holds(()) or any(holds((trait,)) for trait in spoken)
     if not found and not (len(spoken) > 1 and _fewest(spoken, holds)):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conformance.case import Case, from_json, to_json
 from conformance.passes import simplified
 from conformance.simplicity import simplicity
-from conformance.sketch import ABOUT, Sketcher, Trait, is_spoken_of, sketched, traits
+from conformance.sketch import ABOUT, FEW, Sketcher, Trait, is_spoken_of, sketched, traits
 from conformance.strategies import cases
 
 DRAWN = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +79,7 @@ def test_two_starts_of_one_fault_end_in_one_case(shows: object) -> None:
 def test_a_sketch_takes_few_attempts_where_the_signature_says_what_is_to_blame() -> None:
     import hypothesis
 
-    case = hypothesis.find(cases(), lambda drawn: "clipnorm" in drawn.optimizer.config and len(drawn.model.nodes) > 3)
+    case = hypothesis.find(cases(), lambda drawn: "clipnorm" in drawn.optimizer.config and len(traits(drawn)) > FEW)
     asked: list[Case] = []
 
     def shows(proposal: Case) -> bool:
