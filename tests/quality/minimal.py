@@ -25,6 +25,7 @@ class Ending:
         smallest: the minimal case, confirmed.
         attempts: how many smaller cases were tried.
         seconds: how long it took, confirmation included.
+        busy: the processor's seconds of these, which do not depend on what else the machine does.
     """
 
     signature: str
@@ -32,6 +33,7 @@ class Ending:
     smallest: Case
     attempts: int
     seconds: float
+    busy: float
 
 
 def endings(fault: Fault, seconds: float, *, starts: int, most: float = float("inf")) -> list[Ending]:
@@ -48,12 +50,12 @@ def endings(fault: Fault, seconds: float, *, starts: int, most: float = float("i
         for case, seen in _starts(plan, planted):
             if found and seen.signature != found[0].signature:
                 continue
-            began = time.monotonic()
+            began, idle = time.monotonic(), time.process_time()
             shrinking = Shrinking(case, seen, plan, seconds, most=most)
             verdict = confirmed(shrinking, shrinking.simplified(case), plan)
             assert verdict.case is not None
-            spent = time.monotonic() - began
-            found.append(Ending(seen.signature, case, verdict.case, shrinking.attempts, spent))
+            spent = time.monotonic() - began, time.process_time() - idle
+            found.append(Ending(seen.signature, case, verdict.case, shrinking.attempts, *spent))
             if len(found) == starts:
                 break
     return found
