@@ -61,7 +61,7 @@ HYPOTHESIS_SHARE = 1 / 6
 def with_fewer_replicas(plan: Plan) -> Plan:
     """The plan with two replicas wherever there are more."""
     fewest = tuple(
-        replace(placement, replicas=FEWEST) if placement.mirrored and placement.replicas > FEWEST else placement
+        Placement(min(placement.replicas, FEWEST), mirrored=True) if placement.mirrored else placement
         for placement in plan.placements
     )
     return replace(plan, placements=tuple(dict.fromkeys(fewest)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from faults import Fault
@@ -13,6 +13,42 @@ from conformance.case import Case
 from conformance.judge import Plan
 from conformance.minimize import Shrinking, confirmed
 from conformance.verdict import Observation
+
+
+def _has(option: str) -> Callable[[Case], bool]:
+    return lambda case: option in case.optimizer.config
+
+
+def _calls(*layers: str) -> Callable[[Case], bool]:
+    return lambda case: any(node.layer in layers for node in case.model.nodes)
+
+
+def _sets(option: str, value: object) -> Callable[[Case], bool]:
+    return lambda case: any(node.config.get(option) == value for node in case.model.nodes)
+
+
+def _is_penalized(case: Case) -> bool:
+    options = {name for node in case.model.nodes for name, value in node.config.items() if value is not None}
+    return any(name.endswith("_regularizer") for name in options)
+
+
+def _ends_partial(case: Case) -> bool:
+    return case.data.feed == "arrays" and case.data.rows > case.data.batch_size > case.last_batch
+
+
+SHOWS: dict[str, Callable[[Case], bool]] = {
+    "regularization_omitted": _is_penalized,
+    "sample_weight_ignored": lambda case: case.data.sample_weight is not None,
+    "training_flag_false": _calls("Dropout", "SpatialDropout1D", "GaussianNoise", "BatchNormalization"),
+    "gradient_slightly_off": lambda case: True,
+    "partial_batch_dropped": _ends_partial,
+    "data_order_differs": lambda case: case.data.feed == "arrays" and case.data.pattern != "ones",
+    "loss_summed": lambda case: True,
+    "loss_weights_ignored": lambda case: any(loss.weight is not None for loss in case.losses),
+    "accumulation_not_averaged": _has("gradient_accumulation_steps"),
+    "frozen_weights_updated": _sets("trainable", False),
+}
+"""Ten faults, and whether a drawn case is likely to show each, so that few are judged in vain."""
 
 
 @dataclass(frozen=True)
