@@ -76,6 +76,7 @@ class Shrinking:
         plan: the arms of the run.
         seconds: for how long cases are tried; after that every new one is refused unseen.
         most: how many are tried at the most, for results that do not depend on the machine.
+        cost: how many seconds a case like the found one takes; Hypothesis tries none that would outlast its share.
 
     Attributes:
         attempts: how many cases were tried.
@@ -85,10 +86,17 @@ class Shrinking:
     """
 
     def __init__(
-        self, case: Case, observation: Observation, plan: Plan, seconds: float, *, most: float = math.inf
+        self,
+        case: Case,
+        observation: Observation,
+        plan: Plan,
+        seconds: float,
+        *,
+        most: float = math.inf,
+        cost: float = 0.0,
     ) -> None:
         self.signature = observation.signature
-        self.attempts, self.raised, self._most = 0, 0, most
+        self.attempts, self.raised, self._most, self._cost = 0, 0, most, cost
         self.kept: list[Case] = [case]
         self.whole, self._plan = plan, plan_for(observation, plan)
         self._known: dict[Case, bool] = {case: True}
@@ -106,7 +114,7 @@ class Shrinking:
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
         if case not in self._known:
-            if time.monotonic() > self._end or self.attempts >= self._most:
+            if time.monotonic() + self._cost > self._end or self.attempts >= self._most:
                 return False
             self.attempts += 1
             self._known[case] = self._shows(case, self._plan)
@@ -128,7 +136,7 @@ class Shrinking:
 
     def simplified(self, case: Case) -> Case:
         """The case Hypothesis ended with, made simpler still by sketches and passes, in the rest of the time."""
-        self._end = self._last
+        self._end, self._cost = self._last, 0.0
         smallest = simplified(sketched(case, self, self.signature, self._plan.replicas), self)
         return min(smallest, self.best, key=simplicity)
 

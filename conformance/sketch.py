@@ -2,7 +2,7 @@
 
 The key idea is that most findings need one thing of the case they were found in, an option, a layer, a feed, and that
 a tiny training with that one thing is the same whichever case it came from. So instead of taking a large case apart,
-which costs a large training an attempt, a tiny one is built up: with nothing, with what the signature speaks of, with
+which costs a large training an attempt, a tiny one is built up: with what the signature speaks of, with nothing, with
 the one half or the other of all there is. What a sketch shows is found from every start, and cheaply.
 """
 
@@ -57,7 +57,7 @@ ABOUT: dict[str, str] = {
     "optimizer": "optimizer state",
     "optimizer_option": "",
     "head_option": "",
-    "loss": "label shape axis",
+    "loss": "loss label shape axis",
     "loss_option": "",
     "loss_weights": "weights outputs",
     "outputs": "weights outputs reported",
@@ -389,8 +389,8 @@ def sketched(case: Case, shows: Shows, signature: str = "", replicas: int = 1) -
     spoken = [trait for trait in every if is_spoken_of(trait, signature)]
     training = [trait for trait in every if trait.kind not in OF_THE_MODEL or trait in spoken]
     of_model = [trait for trait in every if trait.kind in OF_THE_MODEL]
-    found = holds((), roomy=False) or holds(()) or any(holds((trait,)) for trait in spoken)
-    if not found and not (len(spoken) > 1 and _fewest(spoken, holds)):
+    found = any(holds((trait,)) for trait in spoken) or (len(spoken) > 1 and _fewest(spoken, holds))
+    if not found and not holds((), roomy=False) and not holds(()):
         _halves(training, of_model, holds)
     return min(least, key=simplicity)
 

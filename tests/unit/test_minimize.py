@@ -83,6 +83,15 @@ def test_what_hypothesis_ended_with_is_left_for_something_simpler_that_was_seen(
     assert simplicity(shrinking.simplified(CASE)) <= simplicity(small)
 
 
+def test_hypothesis_tries_nothing_that_would_outlast_its_share(judged: Any) -> None:
+    asked = judged(lambda case, plan: True)
+    shrinking = Shrinking(CASE, seen(), Plan(), HOUR, cost=HOUR / 2)
+    before = len(asked)
+    assert not shrinking(load("clipvalue"))
+    assert len(asked) == before
+    assert simplicity(shrinking.simplified(CASE)) < simplicity(CASE)
+
+
 @pytest.mark.parametrize("enough", [True, False])
 def test_two_replicas_are_asked_where_two_show_it(judged: Any, enough: bool) -> None:
     asked = judged(lambda case, plan: enough or plan.replicas == 4)

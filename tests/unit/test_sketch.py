@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from conformance.case import Case, from_json, to_json
@@ -66,7 +66,7 @@ def test_two_starts_of_one_fault_end_in_one_case(shows: object) -> None:
     assert callable(shows)
     ends: set[Case] = set()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(cases())
     def each(case: Case) -> None:
         assume(shows(case))
@@ -79,7 +79,11 @@ def test_two_starts_of_one_fault_end_in_one_case(shows: object) -> None:
 def test_a_sketch_takes_few_attempts_where_the_signature_says_what_is_to_blame() -> None:
     import hypothesis
 
-    case = hypothesis.find(cases(), lambda drawn: "clipnorm" in drawn.optimizer.config and len(traits(drawn)) > FEW)
+    case = hypothesis.find(
+        cases(),
+        lambda drawn: "clipnorm" in drawn.optimizer.config and len(traits(drawn)) > FEW,
+        settings=settings(phases=(Phase.generate,), max_examples=2000, suppress_health_check=list(HealthCheck)),
+    )
     asked: list[Case] = []
 
     def shows(proposal: Case) -> bool:
@@ -87,7 +91,7 @@ def test_a_sketch_takes_few_attempts_where_the_signature_says_what_is_to_blame()
         return "clipnorm" in proposal.optimizer.config
 
     made = sketched(case, shows, "trainer/gradient/clip_order/clipnorm")
-    assert len(asked) == 3
+    assert len(asked) == 1
     assert len(made.model.nodes) == 1
     assert simplicity(made) < simplicity(case)
     assert math.prod(made.model.inputs[0].shape) <= 3
