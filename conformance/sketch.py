@@ -386,7 +386,11 @@ def sketched(case: Case, shows: Shows, signature: str = "", replicas: int = 1) -
     if len(every) <= FEW:
         holds((), roomy=False)
         return min(least, key=simplicity)
-    spoken = [trait for trait in every if is_spoken_of(trait, signature)]
+    # What is named itself goes before what has to do with it.
+    spoken = sorted(
+        (trait for trait in every if is_spoken_of(trait, signature)),
+        key=lambda trait: not trait.name or trait.name.lower() not in signature.lower(),
+    )
     training = [trait for trait in every if trait.kind not in OF_THE_MODEL or trait in spoken]
     of_model = [trait for trait in every if trait.kind in OF_THE_MODEL]
     found = any(holds((trait,)) for trait in spoken) or (len(spoken) > 1 and _fewest(spoken, holds))
