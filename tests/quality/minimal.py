@@ -23,10 +23,6 @@ def _calls(*layers: str) -> Callable[[Case], bool]:
     return lambda case: any(node.layer in layers for node in case.model.nodes)
 
 
-def _sets(option: str, value: object) -> Callable[[Case], bool]:
-    return lambda case: any(node.config.get(option) == value for node in case.model.nodes)
-
-
 def _is_penalized(case: Case) -> bool:
     options = {name for node in case.model.nodes for name, value in node.config.items() if value is not None}
     return any(name.endswith("_regularizer") for name in options)
@@ -46,7 +42,7 @@ SHOWS: dict[str, Callable[[Case], bool]] = {
     "loss_summed": lambda case: True,
     "loss_weights_ignored": lambda case: any(loss.weight is not None for loss in case.losses),
     "accumulation_not_averaged": _has("gradient_accumulation_steps"),
-    "frozen_weights_updated": _sets("trainable", False),
+    "batchnorm_statistics_not_updated": _calls("BatchNormalization"),
 }
 """Ten faults, and whether a drawn case is likely to show each, so that few are judged in vain."""
 
