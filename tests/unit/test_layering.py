@@ -32,7 +32,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("case",),
     ("data", "functions", "verdict", "baseline"),
     ("strategies.*", "strategies"),
-    ("simplicity", "sketch", "passes"),
+    ("simplicity", "traits", "sketch", "passes"),
     ("cases.*", "cases"),
     ("build",),
     ("devices", "trace", "recording"),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from conformance.case import Case, from_json, to_json
 from conformance.passes import simplified
 from conformance.simplicity import simplicity
-from conformance.sketch import ABOUT, FEW, Sketcher, Trait, is_spoken_of, sketched, traits
+from conformance.sketch import FEW, Sketcher, sketched
 from conformance.strategies import cases
+from conformance.traits import ABOUT, Trait, is_spoken_of, traits
 
 DRAWN = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
