@@ -1,17 +1,23 @@
-"""Making a diverging case small: Hypothesis proposes, the signature decides.
+"""Making a diverging case small: Hypothesis, sketches and passes propose, the signature decides.
 
 The key idea is that a smaller case counts only if the same finding is derived from it anew: it is run, compared and
 diagnosed like any other case, in the arms the finding needs and no others. Nothing is remembered from the case it
 came from, so what is left at the end stands on its own.
 
-Most faults show without graphs too, and an eager step is not traced, which makes an attempt several times cheaper; so
-a finding that shows eagerly is shrunk eagerly and confirmed at the end in the execution it was found in.
+Hypothesis goes first and gets a small share of the time, for it takes away choice by choice what a sketch leaves out
+at once, and every one of its attempts trains a case that is still large. Then come the sketches, tiny cases with few
+traits of the found one, and then the passes, which leave only what no pass can do without.
+
+On one device most faults show without graphs too, and an eager step is not traced, which makes an attempt half as
+dear; so a finding that shows eagerly is shrunk eagerly and confirmed at the end in the execution it was found in. Under
+a `MirroredStrategy` an eager step is no cheaper than a traced one.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 from conformance.arm import Placement, parse_arm
@@ -19,6 +25,8 @@ from conformance.attribution import REFEREE
 from conformance.case import Case
 from conformance.judge import Plan, judge_case
 from conformance.passes import simplified
+from conformance.simplicity import simplicity
+from conformance.sketch import sketched
 from conformance.verdict import Observation, Verdict
 
 
@@ -43,8 +51,24 @@ def plan_for(observation: Observation, plan: Plan) -> Plan:
     return Plan((suspect.trainer, reference.trainer), placements, (suspect.execution,))
 
 
+FEWEST = 2
+"""Replicas tried instead of more."""
+
+HYPOTHESIS_SHARE = 1 / 6
+"""Of the time, for Hypothesis's shrinker; the sketches and the passes have the rest."""
+
+
+def with_fewer_replicas(plan: Plan) -> Plan:
+    """The plan with two replicas wherever there are more."""
+    fewest = tuple(
+        Placement(min(placement.replicas, FEWEST), mirrored=True) if placement.mirrored else placement
+        for placement in plan.placements
+    )
+    return replace(plan, placements=tuple(dict.fromkeys(fewest)))
+
+
 class Shrinking:
-    """The question Hypothesis asks of every smaller case: is it still the same finding?
+    """The question asked of every smaller case: is it still the same finding?
 
     Args:
         case: the case the finding was made in.
@@ -52,30 +76,45 @@ class Shrinking:
         plan: the arms of the run.
         seconds: for how long cases are tried; after that every new one is refused unseen.
         most: how many are tried at the most, for results that do not depend on the machine.
+        cost: how many seconds a case like the found one takes; Hypothesis tries none that would outlast its share.
 
     Attributes:
         attempts: how many cases were tried.
+        raised: how many of them ended in an exception of the harness, and so showed nothing.
         kept: the cases that still showed the finding, the last one kept last.
+        whole: the arms of the run, with no more replicas than the finding needs.
     """
 
     def __init__(
-        self, case: Case, observation: Observation, plan: Plan, seconds: float, *, most: float = math.inf
+        self,
+        case: Case,
+        observation: Observation,
+        plan: Plan,
+        seconds: float,
+        *,
+        most: float = math.inf,
+        cost: float = 0.0,
     ) -> None:
         self.signature = observation.signature
-        self._plan = plan_for(observation, plan)
-        self._known: dict[Case, bool] = {case: True}
+        self.attempts, self.raised, self._most, self._cost = 0, 0, most, cost
         self.kept: list[Case] = [case]
-        self.attempts, self._most = 0, most
-        self._seconds = seconds
-        self._end = time.monotonic() + seconds / 3
+        self.whole, self._plan = plan, plan_for(observation, plan)
+        self._known: dict[Case, bool] = {case: True}
+        started = time.monotonic()
+        self._last = started + seconds
+        self._end = started + seconds * HYPOTHESIS_SHARE
+        fewer = with_fewer_replicas(self._plan)
+        if fewer != self._plan and self._shows(case, fewer):
+            self._plan, self.whole = fewer, with_fewer_replicas(plan)
         eager = replace(self._plan, executions=("eager",))
-        if observation.divergence.axis != "execution" and self._plan != eager and self._shows(case, eager):
+        apart = observation.divergence.axis == "execution" or self._plan.replicas > 1
+        if not apart and self._plan != eager and self._shows(case, eager):
             self._plan = eager
 
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
         if case not in self._known:
-            if time.monotonic() > self._end or self.attempts >= self._most:
+            if time.monotonic() + self._cost > self._end or self.attempts >= self._most:
                 return False
             self.attempts += 1
             self._known[case] = self._shows(case, self._plan)
@@ -84,12 +123,22 @@ class Shrinking:
         return self._known[case]
 
     def _shows(self, case: Case, plan: Plan) -> bool:
-        return self.signature in signatures(judge_case(case, plan, quick=True))
+        try:
+            return self.signature in signatures(judge_case(case, plan, quick=True))
+        except Exception:  # noqa: BLE001 - what cannot be judged is not kept, and what was kept is not lost to it
+            self.raised += 1
+            return False
+
+    @property
+    def best(self) -> Case:
+        """The simplest case that showed the finding so far."""
+        return min(self.kept, key=simplicity)
 
     def simplified(self, case: Case) -> Case:
-        """The case Hypothesis ended with, made simpler still by the named passes, in the rest of the time."""
-        self._end = time.monotonic() + self._seconds * 2 / 3
-        return simplified(case, self)
+        """The case Hypothesis ended with, made simpler still by sketches and passes, in the rest of the time."""
+        self._end, self._cost = self._last, 0.0
+        smallest = simplified(sketched(case, self, self.signature, self._plan.replicas), self)
+        return min(smallest, self.best, key=simplicity)
 
 
 def signatures(verdict: Verdict) -> tuple[str, ...]:
@@ -102,16 +151,26 @@ def confirmed(shrinking: Shrinking, smallest: Case, plan: Plan) -> Verdict:
 
     Args:
         shrinking: the shrinking that has ended.
-        smallest: the case Hypothesis ended with.
+        smallest: the case it ended with.
         plan: the arms of the run.
     """
-    for case in dict.fromkeys((smallest, *shrinking.kept[::-1])):
-        verdict = judge_case(case, plan)
+    for case, arms in _candidates(shrinking, smallest, plan):
+        verdict = judge_case(case, arms)
         if shrinking.signature in signatures(verdict):
             first = [item for item in verdict.observations if item.signature == shrinking.signature]
             others = [item for item in verdict.observations if item.signature != shrinking.signature]
             return _with(verdict, tuple(first + others))
     raise AssertionError("the case the finding was made in no longer shows it")
+
+
+def _candidates(shrinking: Shrinking, smallest: Case, plan: Plan) -> Iterator[tuple[Case, Plan]]:
+    """What to confirm, the simplest first; from one that fails, longer and longer leaps back to the first."""
+    ordered = list(dict.fromkeys((smallest, *sorted(shrinking.kept, key=simplicity))))
+    place, leap = 0, 1
+    while place < len(ordered):
+        yield ordered[place], shrinking.whole
+        place, leap = place + leap, leap * 2
+    yield shrinking.kept[0], plan
 
 
 def _with(verdict: Verdict, observations: tuple[Observation, ...]) -> Verdict:

@@ -2,22 +2,27 @@
 
 Hypothesis shrinks what it drew, choice by choice; these look at the case as what it is, a training, and leap: one dense
 layer for the whole model, plain SGD for the optimizer, one step for the epoch. Each proposes cases; one is kept if it
-still shows the finding. A proposal that is no valid case is not made.
+is simpler by the total order of `simplicity` and still shows the finding. So the passes come to an end, and where two
+things will do, every start ends with the one that the tables have first. A proposal that is no valid case is not made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from conformance.case import PATTERNS, Case, Input, Loss, Model, Node
+from conformance.case import FEEDS, METRICS, PATTERNS, PRECISIONS, Case, Input, Loss, Model, Node, shapes
 from conformance.errors import CaseError
+from conformance.fields import Field, Shape
 from conformance.frozen import FrozenMap
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
+from conformance.optimizers import OPTIMIZERS
+from conformance.simplicity import WIDTHS, canonically_named, optimizer_fields, simplicity
+from conformance.strategies.options import settings
 
 Proposals = Iterator[Case]
 
@@ -43,7 +48,7 @@ def keep_only_the_head(case: Case) -> Proposals:
             flatten = Node(name="flatten", layer="Flatten", inputs=(given.name,))
             nodes = [flatten, msgspec.structs.replace(nodes[0], inputs=("flatten",))]
         model = Model(kind="sequential", inputs=(flat,), nodes=tuple(nodes), outputs=("dense",))
-        yield from _with(case, model=model, losses=(_unweighted(loss),))
+        yield from (canonically_named(only) for only in _with(case, model=model, losses=(_unweighted(loss),)))
 
 
 def use_one_small_input(case: Case) -> Proposals:
@@ -119,6 +124,20 @@ def use_plain_sgd(case: Case) -> Proposals:
         yield from _with(case, optimizer=msgspec.structs.replace(case.optimizer, name="SGD", config=config))
 
 
+def use_an_earlier_optimizer(case: Case) -> Proposals:
+    """One that stands before it in the table, with the options that both have, or with the first of its own."""
+    for name in list(OPTIMIZERS)[: list(OPTIMIZERS).index(case.optimizer.name)]:
+        fields, rate = optimizer_fields(name), OPTIMIZERS[name].rates[0]
+        shared = {option: value for option, value in case.optimizer.config.items() if option in fields}
+        config = FrozenMap(shared, learning_rate=rate)
+        yield from _with(case, optimizer=msgspec.structs.replace(case.optimizer, name=name, config=config))
+    own = len(case.optimizer.config) - 1
+    if case.optimizer.name != "SGD" and not own:
+        # An optimizer with slots is no simpler than SGD with one, and stands behind it.
+        config = FrozenMap(learning_rate=0.125, momentum=0.5)
+        yield from _with(case, optimizer=msgspec.structs.replace(case.optimizer, name="SGD", config=config))
+
+
 def drop_an_optimizer_option(case: Case) -> Proposals:
     """Keep all options but one."""
     for name in case.optimizer.config:
@@ -144,32 +163,94 @@ def use_mean_squared_error(case: Case) -> Proposals:
         yield from _with(case, losses=tuple(map(_unweighted, case.losses)))
 
 
+def use_an_earlier_loss(case: Case) -> Proposals:
+    """One that stands before it in the table, on the output it is defined for."""
+    for index, loss in enumerate(case.losses):
+        for name in list(LOSSES)[: list(LOSSES).index(loss.name)]:
+            config = {option: value for option, value in loss.config.items() if option in LOSSES[name].fields}
+            changed = msgspec.structs.replace(loss, name=name, config=FrozenMap(config))
+            head = None if config.get("from_logits") else LOSSES[name].head
+            model = _activated(case.model, case.model.outputs[index], head)
+            yield from _with(case, model=model, losses=(*case.losses[:index], changed, *case.losses[index + 1 :]))
+
+
+def _activated(model: Model, name: str, activation: str | None) -> Model:
+    def change(node: Node) -> Node:
+        if node.name != name or node.layer is None or "activation" not in LAYERS[node.layer].fields:
+            return node
+        bare = node.config.without("activation")
+        return msgspec.structs.replace(node, config=bare if activation is None else bare.set(activation=activation))
+
+    return _configured(model, change)
+
+
+SIZES = (
+    *((2, 2, 1), (3, 2, 1), (3, 3, 1), (4, 4, 1)),
+    *((2, 3, 1), (2, 4, 1), (3, 4, 1), (3, 5, 1), (4, 5, 1), (4, 8, 1), (2, 2, 2)),
+    *((2, 5, 1), (2, 6, 1), (2, 2, 3), (2, 3, 2), (2, 4, 2)),
+)
+"""Canonical (batch size, rows, epochs): one step, even, short or odd, then two, the last one partial, then more."""
+
+
 def shorten(case: Case) -> Proposals:
-    """One epoch, one step an execution, fewer steps, smaller batches; no metrics."""
-    schedule = msgspec.structs.replace(case.schedule, epochs=1, steps_per_execution=1)
-    yield from _with(case, schedule=schedule, metrics=())
-    yield from _with(case, schedule=schedule)
-    yield from _with(case, metrics=())
+    """Fewer steps, epochs and rows; one step an execution; no metrics."""
+    one = msgspec.structs.replace(case.schedule, steps_per_execution=1)
+    yield from _with(case, schedule=one, metrics=())
+    yield from _with(case, schedule=one)
+    for index in range(len(case.metrics)):
+        yield from _with(case, metrics=(*case.metrics[:index], *case.metrics[index + 1 :]))
+    for schedule in dict.fromkeys((one, case.schedule)):
+        for batch_size, rows, epochs in SIZES:
+            yield from _with(
+                case,
+                data=msgspec.structs.replace(case.data, batch_size=batch_size, rows=rows),
+                schedule=msgspec.structs.replace(schedule, epochs=epochs),
+            )
     yield from _with(case, schedule=msgspec.structs.replace(case.schedule, epochs=1))
-    yield from _with(case, schedule=msgspec.structs.replace(case.schedule, steps_per_execution=1))
-    for batch_size, rows in _sizes(case):
-        yield from _with(case, data=msgspec.structs.replace(case.data, batch_size=batch_size, rows=rows))
 
 
-def _sizes(case: Case) -> Iterator[tuple[int, int]]:
-    """Smaller (batch size, rows), smallest first: a single batch, even or odd, then two, the last one partial."""
-    for batch_size, rows in ((2, 2), (4, 4), (3, 3), (2, 3), (4, 5), (2, 4), (4, 8), (2, 6)):
-        if rows < case.data.rows or (rows == case.data.rows and batch_size < case.data.batch_size):
-            yield batch_size, rows
+def use_the_first_metric(case: Case) -> Proposals:
+    """Metrics of the front of their table."""
+    for index, name in enumerate(case.metrics):
+        for earlier in METRICS[: METRICS.index(name)]:
+            yield from _with(case, metrics=(*case.metrics[:index], earlier, *case.metrics[index + 1 :]))
+
+
+def use_plain_precision(case: Case) -> Proposals:
+    """Single precision, or one that stands before it in the table."""
+    for precision in PRECISIONS[: PRECISIONS.index(case.precision)]:
+        yield from _with(case, precision=precision)
 
 
 def feed_plainly(case: Case) -> Proposals:
-    """Arrays, unweighted, of the simplest values."""
-    for changes in ({"feed": "arrays", "sample_weight": None}, {"feed": "arrays"}, {"sample_weight": None}):
+    """Arrays, unweighted."""
+    for changes in ({"feed": "arrays", "sample_weight": None}, {"sample_weight": None}):
         yield from _with(case, data=msgspec.structs.replace(case.data, **changes))
-    for pattern in PATTERNS[: PATTERNS.index(case.data.pattern)]:
-        yield from _with(case, data=msgspec.structs.replace(case.data, pattern=pattern))
-    yield from _with(case, data=msgspec.structs.replace(case.data, seed=0), seed=0)
+    for feed in FEEDS[: FEEDS.index(case.data.feed)]:
+        yield from _with(case, data=msgspec.structs.replace(case.data, feed=feed))
+
+
+def use_simple_values(case: Case) -> Proposals:
+    """Ones, then a ramp, then small integers; seeds from nought up."""
+    data = case.data
+    nought = msgspec.structs.replace(data, seed=0)
+    patterns = PATTERNS[: PATTERNS.index(data.pattern)]
+    for pattern in patterns:
+        yield from _with(case, data=msgspec.structs.replace(nought, pattern=pattern), seed=0)
+    for pattern in PATTERNS[: PATTERNS.index(data.sample_weight)] if data.sample_weight else ():
+        yield from _with(case, data=msgspec.structs.replace(data, sample_weight=pattern))
+    yield from _with(case, data=nought, seed=0)
+    for pattern in patterns:
+        yield from _with(case, data=msgspec.structs.replace(data, pattern=pattern))
+    yield from _with(case, data=nought)
+    for seed in range(min(case.seed, SEEDS)):
+        yield from _with(case, seed=seed)
+    for seed in range(1, min(data.seed, SEEDS)):
+        yield from _with(case, data=msgspec.structs.replace(data, seed=seed))
+
+
+SEEDS = 4
+"""Seeds tried in their order; what none of so many shows hangs on a number."""
 
 
 def plain_layers(case: Case) -> Proposals:
@@ -183,15 +264,120 @@ def plain_layers(case: Case) -> Proposals:
             yield from _with(case, model=_swapped(case.model, plainer))
 
 
+def use_an_earlier_layer(case: Case) -> Proposals:
+    """A layer of the same sort that stands before it in the table, as plain as can be, or with the options of both."""
+    known, kinds = shapes(case.model), list(LAYERS)
+    for node in case.model.nodes:
+        if node.layer is None or node.name in case.model.outputs:
+            continue
+        incoming = tuple(known[item] for item in node.inputs)
+        for name in kinds[: kinds.index(node.layer)]:
+            if _sort(name) != _sort(node.layer) or any(len(shape) not in LAYERS[name].ranks for shape in incoming):
+                continue
+            fields = LAYERS[name].fields
+            needed = {option: field.options(incoming) for option, field in fields.items() if field.required}
+            if not all(needed.values()):
+                continue
+            least = {option: values[0] for option, values in needed.items()}
+            shared = {option: value for option, value in node.config.items() if option in fields}
+            for config in dict.fromkeys((FrozenMap(least), FrozenMap({**least, **shared}))):
+                changed = msgspec.structs.replace(node, layer=name, config=config)
+                yield from _with(case, model=_swapped(case.model, changed))
+
+
+def _sort(layer: str) -> tuple[Any, ...]:
+    entry = LAYERS[layer]
+    return entry.takes, entry.merges, entry.random, entry.weights, entry.samples, entry.make is None
+
+
+def use_earlier_options(case: Case) -> Proposals:
+    """Options and values of the front of their tables: an L2 penalty of the kernel for an L1 penalty of the bias."""
+    optimizer = case.optimizer
+    rates = {"learning_rate": OPTIMIZERS[optimizer.name].rates}
+    for config in _earlier(optimizer.config, optimizer_fields(optimizer.name), (), rates):
+        yield from _with(case, optimizer=msgspec.structs.replace(optimizer, config=config))
+    for index, loss in enumerate(case.losses):
+        for config in _earlier(loss.config, LOSSES[loss.name].fields, ()):
+            changed = msgspec.structs.replace(loss, config=config)
+            yield from _with(case, losses=(*case.losses[:index], changed, *case.losses[index + 1 :]))
+    known = shapes(case.model)
+    for node in case.model.nodes:
+        if node.layer is not None:
+            incoming = tuple(known[name] for name in node.inputs)
+            for config in _earlier(node.config, LAYERS[node.layer].fields, incoming):
+                yield from _with(case, model=_swapped(case.model, msgspec.structs.replace(node, config=config)))
+
+
+def _earlier(
+    config: FrozenMap,
+    fields: Mapping[str, Field],
+    incoming: tuple[Shape, ...],
+    other: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Iterator[FrozenMap]:
+    worth = {name: [value for key, value in settings(fields, incoming) if key == name] for name in fields}
+    for name, value in config.items():
+        bare = config.without(name)
+        for earlier in fields if not fields[name].required else ():
+            if earlier == name:
+                break
+            if earlier not in config and fields[earlier].wants == fields[name].wants:
+                yield from (bare.set(**{earlier: better}) for better in worth[earlier][:1])
+        values = (other or {}).get(name) or (fields[name].options(incoming) if fields[name].required else worth[name])
+        before = values[: values.index(value)] if value in values else values
+        yield from (config.set(**{name: better}) for better in before if name not in WIDTHS)
+
+
+def regularize_the_head(case: Case) -> Proposals:
+    """A penalty of the head's kernel, or of what it gives, for one of any other layer."""
+    if not any(_penalized(node) for node in case.model.nodes if node.name not in case.model.outputs):
+        return
+    for option in ("kernel_regularizer", "activity_regularizer"):
+        for head in keep_only_the_head(case):
+            dense = head.model.nodes[-1]
+            config = dense.config.set(**{option: FrozenMap(l2=0.125)})
+            model = _swapped(head.model, msgspec.structs.replace(dense, config=config))
+            yield from _with(case, model=model, losses=head.losses)
+
+
+def _penalized(node: Node) -> bool:
+    return node.layer == "ActivityRegularization" or any(name.endswith("_regularizer") for name in node.config)
+
+
 def narrow(case: Case) -> Proposals:
-    """One unit, one filter."""
+    """One unit, one filter, then two."""
     least = {name: LOSSES[loss.name].least_units for name, loss in zip(case.model.outputs, case.losses, strict=True)}
     for node in case.model.nodes:
         smallest = least.get(node.name, 1)
-        for option in ("units", "filters", "output_dim"):
-            if node.config.get(option, 1) > smallest:
-                narrower = msgspec.structs.replace(node, config=node.config.set(**{option: smallest}))
-                yield from _with(case, model=_swapped(case.model, narrower))
+        for option in WIDTHS:
+            for width in (smallest, smallest + 1):
+                if node.config.get(option, 1) > width:
+                    narrower = msgspec.structs.replace(node, config=node.config.set(**{option: width}))
+                    yield from _with(case, model=_swapped(case.model, narrower))
+
+
+SMALLEST: dict[int, tuple[Shape, ...]] = {1: ((1,), (2,), (3,)), 2: ((2, 1), (2, 2), (3, 2)), 3: ((2, 2, 1), (4, 4, 1))}
+"""The inputs tried, by their rank."""
+
+
+def use_smaller_inputs(case: Case) -> Proposals:
+    """Fewer features, shorter sequences, smaller images, fewer indices."""
+    for index, given in enumerate(case.model.inputs):
+        smaller = [msgspec.structs.replace(given, shape=shape) for shape in SMALLEST.get(len(given.shape), ())]
+        for item in smaller:
+            inputs = (*case.model.inputs[:index], item, *case.model.inputs[index + 1 :])
+            yield from _with(case, model=msgspec.structs.replace(case.model, inputs=inputs))
+
+
+def weigh_losses_plainly(case: Case) -> Proposals:
+    """The first pair of weights there is to draw."""
+    if len(case.losses) > 1 and all(loss.weight is not None for loss in case.losses):
+        pairs = zip(case.losses, (0.5, 3.0), strict=False)
+        yield from _with(case, losses=tuple(msgspec.structs.replace(loss, weight=weight) for loss, weight in pairs))
+
+
+def use_canonical_names(case: Case) -> Proposals:
+    """Names that say which layer it is."""
+    yield canonically_named(case)
 
 
 def _swapped(model: Model, new: Node) -> Model:
@@ -219,12 +405,23 @@ PASSES: tuple[Callable[[Case], Proposals], ...] = (
     drop_an_output,
     drop_a_node,
     feed_plainly,
+    use_simple_values,
     use_mean_squared_error,
     plain_layers,
     make_it_sequential,
     use_one_small_input,
     drop_an_optimizer_option,
+    use_plain_precision,
     narrow,
+    use_smaller_inputs,
+    regularize_the_head,
+    use_an_earlier_layer,
+    use_an_earlier_optimizer,
+    use_an_earlier_loss,
+    use_earlier_options,
+    use_the_first_metric,
+    weigh_losses_plainly,
+    use_canonical_names,
 )
 
 
@@ -236,23 +433,23 @@ def simplified(case: Case, shows: Callable[[Case], bool]) -> Case:
         shows: whether a case still shows it; when time is up it answers no to what it has not seen.
     """
     before: Case | None = None
-    # A case that was left behind is not gone back to, so the passes come to an end whatever they propose.
-    left: set[Case] = {case}
     while case != before:
         before = case
         for simplify in PASSES:
             found: Case | None = case
             while found is not None:
                 case = found
-                left.add(case)
-                fresh = (proposal for proposal in _valid(simplify, case) if proposal not in left)
-                found = next((proposal for proposal in fresh if shows(proposal)), None)
+                found = next((proposal for proposal in simpler(simplify, case) if shows(proposal)), None)
     return case
 
 
-def _valid(simplify: Callable[[Case], Proposals], case: Case) -> Proposals:
+def simpler(simplify: Callable[[Case], Proposals], case: Case) -> Proposals:
+    """The proposals of a pass that are simpler than the case."""
+    key = simplicity(case)
     try:
-        yield from simplify(case)
+        for proposal in simplify(case):
+            if simplicity(proposal) < key:
+                yield proposal
     except CaseError:
         # A part of a proposal was no valid part by itself.
         return

@@ -74,6 +74,7 @@ class Search:
         self._shrink_left = SHRINK_SHARE * shrink_seconds
         self._emit, self._found = emit, found
         self._verdicts: dict[Case, Verdict] = {}
+        self._costs: dict[Case, float] = {}
         self._settled: set[tuple[Case, str]] = set()
 
     def run(self) -> None:
@@ -96,7 +97,7 @@ class Search:
                     self._emit(DivergenceSeen(signature=new.signature, message=new.divergence.message))
                     started.append(time.monotonic())
                     seconds = max(min(self._shrink_seconds, self._shrink_left / 3), self._shrink_seconds / 4)
-                    shrinking.append(Shrinking(case, new, self.plan, seconds))
+                    shrinking.append(Shrinking(case, new, self.plan, seconds, cost=self._costs[case]))
                     last.append(case)
             if shrinking and shrinking[0](case):
                 last.append(case)
@@ -137,8 +138,8 @@ class Search:
         self._emit(CaseStarted(index=index, case=to_json(case)))
         started = time.monotonic()
         verdict = judge_case(case, self.plan)
-        self._verdicts[case] = verdict
-        self._emit(judged(index, verdict, time.monotonic() - started, self._known))
+        self._verdicts[case], self._costs[case] = verdict, time.monotonic() - started
+        self._emit(judged(index, verdict, self._costs[case], self._known))
         return verdict
 
 

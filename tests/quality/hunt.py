@@ -148,7 +148,7 @@ def hunt(fault: Fault) -> Quarry | None:
     plan, started = plan_of(fault), time.monotonic()
     with Planted(fault) as planted:
         for index, case in enumerate(drawn(plan.replicas)):
-            seen = _own(case, plan, planted)
+            seen = own(case, plan, planted)
             if seen is None:
                 continue
             found = time.monotonic()
@@ -173,19 +173,19 @@ def first_sight(fault: Fault) -> Sight | None:
     plan, started = plan_of(fault), time.monotonic()
     with Planted(fault) as planted:
         for index, case in enumerate(drawn(plan.replicas)):
-            news = _news(case, plan, planted)
-            if any(_counts(item.signature) and _at_its_stage(item, fault) for item in news):
-                return Sight(index + 1, news, time.monotonic() - started)
+            found = news(case, plan, planted)
+            if any(_counts(item.signature) and _at_its_stage(item, fault) for item in found):
+                return Sight(index + 1, found, time.monotonic() - started)
     return None
 
 
-def _own(case: Case, plan: Plan, planted: Planted) -> Observation | None:
+def own(case: Case, plan: Plan, planted: Planted) -> Observation | None:
     """The first that the case shows only with the fault, and that counts."""
-    news = _news(case, plan, planted)
-    return next((item for item in news if _counts(item.signature) and _at_its_stage(item, planted.fault)), None)
+    found = news(case, plan, planted)
+    return next((item for item in found if _counts(item.signature) and _at_its_stage(item, planted.fault)), None)
 
 
-def _news(case: Case, plan: Plan, planted: Planted) -> tuple[Observation, ...]:
+def news(case: Case, plan: Plan, planted: Planted) -> tuple[Observation, ...]:
     """All that the case shows only with the fault."""
     observations = judge_case(case, plan, quick=True).observations
     if not observations:
