@@ -22,21 +22,42 @@ def diagnose(context: Context) -> tuple[Cause, str]:
             continue
         entry = CAUSES[deviation.name]
         told = (deviation.told,) if deviation.told else ()
-        # An exception is not of the stage where its kind enters first, but of the one that it ended.
-        stage = context.difference.stage if deviation.name == "raises_in_one_arm" else entry.stage
         cause = _cause(entry, (*told, *replay.evidence), exact=replay.exact)
-        return cause, signature(context.axis, stage, deviation.name, replay.feature)
+        return cause, signature(context.axis, context.difference.stage, deviation.name, replay.feature)
     entry = CAUSES["unexplained"]
     cause = _cause(entry, evidence(context.difference), exact=False)
     return cause, signature(context.axis, context.difference.stage, entry.name, "")
+
+
+def rounded_otherwise(axis: str, found: Difference) -> tuple[Cause, str]:
+    """The cause and signature of a difference of some units in the last place, of two arms that are both right."""
+    entry = CAUSES["numeric_precision"]
+    told = f"{found.ulps} units in the last place apart, and both take every step as the referee does"
+    return _cause(entry, (told,), exact=False), signature(axis, found.stage, entry.name, "")
 
 
 def _cause(entry: CauseEntry, evidence: tuple[str, ...], *, exact: bool) -> Cause:
     return Cause(name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=exact, evidence=evidence)
 
 
+ANYWHERE = frozenset({"raises_in_one_arm", "numeric_precision", "rounding_amplified", "unexplained"})
+"""Causes that enter at any stage, so that the stage at which one was seen says which of them it is."""
+
+
 def signature(axis: str, stage: Stage, cause: str, feature: str) -> str:
-    """A signature, as in `distribution/gradient/clip_order/clipnorm`."""
+    """A signature, as in `distribution/gradient/clip_order/clipnorm`.
+
+    Args:
+        axis: the axis of the difference.
+        stage: the stage at which it was seen. Where a fault is seen first depends on the training (slots that are
+            forgotten show in the slots, or in the weights of an optimizer without any), and one fault is one finding;
+            so of a cause that has a stage of its own it is that.
+        cause: the cause.
+        feature: the option or layer involved; may be empty.
+    """
+    entry = CAUSES.get(cause)
+    if entry is not None and cause not in ANYWHERE:
+        stage = entry.stage
     return "/".join(part for part in (axis, stage.value, cause, feature) if part)
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from conformance.arm import Arm, Placement
 from conformance.attribution import REFEREE, Told, attributed, cause_of, divergence_of
 from conformance.case import Case
 from conformance.compare import Comparison, Difference, compare
-from conformance.deviations import Context
-from conformance.diagnose import diagnose, signature
+from conformance.deviations import ROUNDING_ULPS, Context
+from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.errors import UnsupportedError
 from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
@@ -370,13 +371,20 @@ class Judge:
                 for item, known in named
             ]
         observation = self._observation(found)
-        if observation.cause.name == "unexplained" and not matching and self._amplified(found):
+        if observation.cause.name != "unexplained" or matching or not self._both_conform(found):
+            return [observation]
+        if not _same_mode(found.suspect, found.reference):
+            # Two arms in different modes each took every step as the referee does: then rounding grew.
             return []
-        return [observation]
+        ulps = found.difference.ulps
+        if ulps is None or ulps > ROUNDING_ULPS:
+            return [observation]
+        cause, signed = rounded_otherwise(found.axis, found.difference)
+        return [replace_struct(observation, cause=cause, signature=signed)]
 
-    def _amplified(self, found: Found) -> bool:
-        """Whether two arms in different modes each took every step as the referee does: then rounding grew."""
-        if _same_mode(found.suspect, found.reference) or found.difference.raised is not None:
+    def _both_conform(self, found: Found) -> bool:
+        """Whether two arms each took every step as the referee does."""
+        if found.difference.raised is not None:
             return False
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
         return all(item is not None and item.conforms and not item.skipped and item.compared for item in judged)

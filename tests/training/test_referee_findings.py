@@ -12,20 +12,23 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance import cases
 from conformance.arm import Arm, Placement, parse_arm
 from conformance.attribution import REFEREE, Told, attributed, cause_of, divergence_of
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
 from conformance.environment import environment
 from conformance.finding import NOT_REPRODUCED, REPRODUCED, Finding
 from conformance.frozen import FrozenMap
-from conformance.judge import Plan, judge_case
+from conformance.judge import Judge, Plan, judge_case
 from conformance.minimize import Shrinking, confirmed, plan_for, signatures
+from conformance.prepare import release
 from conformance.referee.departure import Departure, Judgement, Named
 from conformance.replay import STILL, replay_folders
 from conformance.reports.folder import write_finding
 from conformance.reports.repro import script
 from conformance.reports.verify import verify_text
 from conformance.stage import Stage
+from conformance.training import training
 from conformance.verdict import Expected, Observation, Verdict
 
 SINGLE, MIRRORED = Placement(), Placement(2, True)
@@ -200,3 +203,21 @@ def test_the_execution_is_the_suspects_own() -> None:
     plan = Plan(executions=("eager",))
     (told,) = said(plan.arms, frozenset(plan.arms), "weight_decay", plan.placements)
     assert plan_for(observed(told), plan).arms == (parse_arm("fit/single/eager"),)
+
+
+@pytest.mark.parametrize(("ulps", "cause"), [(1, "numeric_precision"), (8, "numeric_precision"), (9, "unexplained")])
+def test_a_few_units_in_the_last_place_between_two_right_arms_are_rounding_and_still_a_line(
+    ulps: int, cause: str
+) -> None:
+    judge = Judge(training(cases.load("rows_43_in_16")), Plan(executions=("eager",)), quick=True)
+    trace = judge.trace(parse_arm("fit/single/eager"))
+    assert trace is not None
+    key = next(key for key in trace.values if key[1] is Stage.LOCAL_GRADIENT)
+    moved = trace.values[key][0].copy()
+    for _ in range(ulps):
+        moved.flat[0] = np.nextafter(moved.flat[0], np.float32(np.inf))
+    trace.values[key] = (moved,)
+    verdict = judge.verdict()
+    assert [item.cause.name for item in verdict.observations] == [cause]
+    assert verdict.observations[0].signature == f"trainer/local_gradient/{cause}"
+    release()
