@@ -4,7 +4,8 @@ A page is read by these rules, which its readers need not know, for they are wha
 
 - A `python` block is run; all blocks of a page in order, in one module. The `text` block that follows one directly is
   what it prints.
-- A `python` block whose first line names a file, as in `# test_loops.py`, is that file, and is not run by itself.
+- A `python` block whose first line names a file, as in `# test_loops.py`, is that file, and is not run by itself. A
+  block of another language is a file where an HTML comment before it names one: `<!-- file: known.json -->`.
 - A `console` block holds commands, `$ conformance info`, each with what it prints below it.
 - In what is printed, `...` stands for anything.
 - An HTML comment `<!-- not run: why -->` before a block says why it is not run.
@@ -14,7 +15,7 @@ A page is read by these rules, which its readers need not know, for they are wha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ GUIDE: tuple[Path, ...] = tuple(path for path in PAGES if path.name not in MADE)
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<source>.*?)^```$", re.DOTALL | re.MULTILINE)
 _NOT_RUN = re.compile(r"<!-- not run: (?P<why>.+?) -->\s*\Z", re.DOTALL)
+_NAMED = re.compile(r"<!-- file: (?P<name>\S+) -->\s*\Z")
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
 _ANY = "..."
@@ -43,6 +45,7 @@ class Block:
         source: the code.
         prints: what it prints, as the page has it; None where nothing is promised.
         not_run: why it is not run, or nothing.
+        file: the name of the file that it is, or nothing.
     """
 
     page: Path
@@ -51,12 +54,7 @@ class Block:
     source: str
     prints: str | None = None
     not_run: str = ""
-
-    @property
-    def file(self) -> str | None:
-        """The name of the file that it is."""
-        found = _FILE.match(self.source)
-        return found["name"] if found and self.language in ("python", "toml") else None
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,17 @@ def blocks(page: Path) -> list[Block]:
     found: list[Block] = []
     end = 0
     for match in _BLOCK.finditer(text):
-        between, end_before, end = text[end : match.start()], end, match.end()
-        if match["language"] == "text" and not between.strip() and end_before and found[-1].language == "python":
-            last = found.pop()
-            found.append(Block(last.page, last.line, last.language, last.source, match["source"], last.not_run))
+        between, end = text[end : match.start()], match.end()
+        language, source = match["language"], match["source"]
+        if language == "text" and found and found[-1].language == "python" and not between.strip():
+            found[-1] = replace(found[-1], prints=source)
             continue
-        marked = _NOT_RUN.search(between)
+        marked, named = _NOT_RUN.search(between), _NAMED.search(between)
+        if language == "python":
+            named = _FILE.match(source)
         line = text.count("\n", 0, match.start("source")) + 1
         not_run = " ".join(marked["why"].split()) if marked else ""
-        found.append(Block(page, line, match["language"], match["source"], not_run=not_run))
+        found.append(Block(page, line, language, source, not_run=not_run, file=named["name"] if named else ""))
     return found
 
 
