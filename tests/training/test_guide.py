@@ -86,13 +86,13 @@ def _test(function: Any) -> None:
 
 
 def _call(command: pages.Command) -> str:
-    """Call a command of a page; its output and errors."""
+    """Call a command of a page; its output, and its errors where it has none, for TensorFlow warns as it pleases."""
     name, *arguments = shlex.split(command.line)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     result = subprocess.run(
         [*COMMANDS[name], *arguments], capture_output=True, text=True, check=False, env=environment, timeout=600
     )
-    return result.stdout + result.stderr
+    return result.stdout or result.stderr
 
 
 def _differing(block: pages.Block, wanted: str | None, seen: str) -> list[str]:
