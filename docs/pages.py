@@ -6,7 +6,8 @@ A page is read by these rules, which its readers need not know, for they are wha
   what it prints.
 - A `python` block whose first line names a file, as in `# test_loops.py`, is that file, and is not run by itself. A
   block of another language is a file where an HTML comment before it names one: `<!-- file: known.json -->`.
-- A `console` block holds commands, `$ conformance info`, each with what it prints below it.
+- A `console` block holds commands, `$ conformance info`, each with what it prints below it. `$ echo $?` prints the exit
+  code of the one before.
 - In what is printed, `...` stands for anything.
 - An HTML comment `<!-- not run: why -->` before a block says why it is not run.
 """

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import conformance
 from conformance.layers import LAYERS
 from conformance.plugin import Judge
 from conformance.prepare import release
@@ -62,7 +63,10 @@ def test_what_a_page_shows_is_what_happens(page: Path, clean: Path, monkeypatch:
         elif block.language == "python":
             told += _differing(block, block.prints, _run(block, module, clean))
         elif block.language == "console":
-            told += [line for item in pages.commands(block) for line in _differing(block, item.prints, _call(item))]
+            code = 0
+            for item in pages.commands(block):
+                printed, code = (f"{code}", 0) if item.line == "echo $?" else _call(item)
+                told += _differing(block, item.prints, printed)
     assert not told, "\n\n".join(told)
 
 
@@ -85,14 +89,18 @@ def _test(function: Any) -> None:
     function(**({"conformance": Judge("guide")} if takes else {}))
 
 
-def _call(command: pages.Command) -> str:
-    """Call a command of a page; its output, and its errors where it has none, for TensorFlow warns as it pleases."""
+def _call(command: pages.Command) -> tuple[str, int]:
+    """Call a command of a page: its output, or its errors where it has none, and its exit code.
+
+    Errors beside an output are left out, for TensorFlow warns as it pleases.
+    """
     name, *arguments = shlex.split(command.line)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    # The package that is tested here, from a checkout or installed.
+    environment = {**os.environ, "PYTHONPATH": str(Path(conformance.__file__).parents[1]), "COLUMNS": "80"}
     result = subprocess.run(
         [*COMMANDS[name], *arguments], capture_output=True, text=True, check=False, env=environment, timeout=600
     )
-    return result.stdout or result.stderr
+    return result.stdout or result.stderr, result.returncode
 
 
 def _differing(block: pages.Block, wanted: str | None, seen: str) -> list[str]:
