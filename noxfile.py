@@ -35,8 +35,8 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def packaging(session: nox.Session) -> None:
-    """What is in the wheel, and that it installs."""
-    session.install("-e", ".[test]")
+    """What is in the wheel, that it installs, and that the example passes its tests with it."""
+    session.install("-e", ".[tensorflow-cpu,test]")
     session.run("pytest", "-m", "packaging", "tests/packaging", *session.posargs)
 
 

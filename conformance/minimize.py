@@ -74,7 +74,8 @@ class Shrinking:
         case: the case the finding was made in.
         observation: the finding.
         plan: the arms of the run.
-        seconds: for how long cases are tried; after that every new one is refused unseen.
+        seconds: for how much of the processor's time cases are tried; after that every new one is refused unseen. Of
+            the processor's, so that how small a case gets does not hang on what else the machine does.
         most: how many are tried at the most, for results that do not depend on the machine.
         cost: how many seconds a case like the found one takes; Hypothesis tries none that would outlast its share.
 
@@ -100,7 +101,7 @@ class Shrinking:
         self.kept: list[Case] = [case]
         self.whole, self._plan = plan, plan_for(observation, plan)
         self._known: dict[Case, bool] = {case: True}
-        started = time.monotonic()
+        started = time.process_time()
         self._last = started + seconds
         self._end = started + seconds * HYPOTHESIS_SHARE
         fewer = with_fewer_replicas(self._plan)
@@ -114,7 +115,7 @@ class Shrinking:
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
         if case not in self._known:
-            if time.monotonic() + self._cost > self._end or self.attempts >= self._most:
+            if time.process_time() + self._cost > self._end or self.attempts >= self._most:
                 return False
             self.attempts += 1
             self._known[case] = self._shows(case, self._plan)

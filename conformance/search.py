@@ -46,7 +46,7 @@ class Search:
         examples: how many cases to draw, or None.
         seconds: how long, or None.
         seed: the seed of the draws.
-        shrink_seconds: how long to spend on one finding; see `SHRINK_SHARE`.
+        shrink_seconds: how much of the processor's time to spend on one finding; see `SHRINK_SHARE`.
         known: signatures that are no news.
         claim: says whether a signature is this worker's to minimize; once claimed, never again.
         emit: takes the events.
@@ -95,24 +95,24 @@ class Search:
                 new = self._new(case)
                 if new is not None:
                     self._emit(DivergenceSeen(signature=new.signature, message=new.divergence.message))
-                    started.append(time.monotonic())
-                    seconds = max(min(self._shrink_seconds, self._shrink_left / 3), self._shrink_seconds / 4)
+                    started.append((time.monotonic(), time.process_time()))
+                    seconds = max(min(self._shrink_seconds, self._shrink_left / 3), self._shrink_seconds / 2)
                     shrinking.append(Shrinking(case, new, self.plan, seconds, cost=self._costs[case]))
                     last.append(case)
             if shrinking and shrinking[0](case):
                 last.append(case)
                 raise _StillDivergesError
 
-        started: list[float] = []
+        started: list[tuple[float, float]] = []
         try:
             explore()
         except _OverError:
             return False
         except _StillDivergesError:
             smallest = shrinking[0].simplified(last[-1])
-            self._shrink_left = max(0.0, self._shrink_left - (time.monotonic() - started[0]))
+            self._shrink_left = max(0.0, self._shrink_left - (time.process_time() - started[0][1]))
             verdict = confirmed(shrinking[0], smallest, self.plan)
-            spent = time.monotonic() - started[0]
+            spent = time.monotonic() - started[0][0]
             self._found(verdict, last[0], shrinking[0].attempts, spent)
             return True
         return False
@@ -136,10 +136,10 @@ class Search:
             raise _OverError
         index = len(self._verdicts)
         self._emit(CaseStarted(index=index, case=to_json(case)))
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         verdict = judge_case(case, self.plan)
-        self._verdicts[case], self._costs[case] = verdict, time.monotonic() - started
-        self._emit(judged(index, verdict, self._costs[case], self._known))
+        self._verdicts[case], self._costs[case] = verdict, time.process_time() - worked
+        self._emit(judged(index, verdict, time.monotonic() - started, self._known))
         return verdict
 
 

@@ -25,7 +25,7 @@ class Profile(NamedTuple):
     seconds: float | None = None
 
 
-PROFILES = {"gate": Profile(7.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
+PROFILES = {"gate": Profile(9.0, examples=40), "nightly": Profile(120.0, seconds=3600.0)}
 
 
 @click.command()

@@ -5,22 +5,20 @@ from __future__ import annotations
 import email
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from email.message import Message
 from pathlib import Path
 
 import pytest
+from wheels import ROOT, build, checkout, environment, install, run
 
 import conformance
 
 pytestmark = pytest.mark.packaging
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "conformance": "conformance",
     "strategies": "conformance/strategies",
@@ -29,24 +27,6 @@ FOLDERS = {
 }
 LINKED = ("strategies", "cases", "reports")
 SHIPPED = frozenset({".py", ".json", ".j2", ".typed"})
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".nox", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
-)
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """The standard output of a command that must succeed."""
-    # Not what this session adds to the path: the installed package alone is under test.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
-
-
-def environment(folder: Path) -> Path:
-    """The interpreter of a new virtual environment with nothing in it."""
-    venv.create(folder, symlinks=os.name != "nt")
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def without_symlinks(source: Path) -> Path:
@@ -58,18 +38,6 @@ def without_symlinks(source: Path) -> Path:
         link.unlink()
         link.write_text(target)
     return source
-
-
-def build(source: Path, kind: str, out: Path) -> Path:
-    """The wheel or source archive of a checkout."""
-    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", out, source)
-    (built,) = out.iterdir()
-    return built
-
-
-def checkout(to: Path) -> Path:
-    """A copy of this checkout, so that building leaves nothing behind in it."""
-    return Path(shutil.copytree(ROOT, to, symlinks=True, ignore=LEFT_OUT))
 
 
 def on_disk() -> set[str]:
@@ -87,21 +55,6 @@ def in_wheel(wheel: Path) -> set[str]:
     """The files of the package that are in the wheel, without the distribution's metadata."""
     with zipfile.ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if not name.partition("/")[0].endswith(".dist-info")}
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    return build(checkout(folder / "checkout"), "wheel", folder / "dist")
-
-
-@pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a virtual environment with the wheel and nothing else."""
-    python = environment(tmp_path_factory.mktemp("venv"))
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
-    return python
 
 
 def metadata(wheel: Path) -> Message:
@@ -171,7 +124,7 @@ def test_an_editable_install_works_without_symlinks(tmp_path: Path) -> None:
     out = tmp_path / "dist"
     out.mkdir()
     run(sys.executable, "-c", hook, out, cwd=source)
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", *out.iterdir())
+    install(python, "--no-deps", *out.iterdir())
     script = f"import importlib.util as u; print([u.find_spec('conformance.' + n).origin for n in {LINKED!r}])"
     found = run(python, "-I", "-c", script, cwd=tmp_path)
     assert all(str(source / name) in found for name in LINKED)

@@ -1,0 +1,1 @@
+"""Training loops of a user, and the model they train."""
