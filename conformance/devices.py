@@ -70,8 +70,8 @@ def set_up(replicas: int, *, one_thread: bool = False) -> None:
     if len(tf.config.list_logical_devices("CPU")) < replicas:
         raise DeviceError(
             f"mirrored:{replicas} needs {replicas} logical CPU devices, but TensorFlow already started with"
-            f" {len(tf.config.list_logical_devices('CPU'))}; call conformance.devices.set_up({replicas}) before the"
-            " first TensorFlow operation (at the top of conftest.py, say)"
+            f" {len(tf.config.list_logical_devices('CPU'))}; write `from conformance import devices` and"
+            f" `devices.set_up({replicas})` before the first TensorFlow operation, at the top of conftest.py, say"
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace as replace_struct
 
 from conformance.arm import Arm, Placement
@@ -25,6 +26,7 @@ from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.errors import UnsupportedError
 from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
+from conformance.raised import shortened
 from conformance.referee.departure import Judgement
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.referee.judgement import Referee
@@ -37,6 +39,7 @@ from conformance.verdict import (
     CONFORMS,
     DIVERGES,
     RAISES,
+    UNJUDGED,
     UNSUPPORTED,
     ArmReport,
     Divergence,
@@ -142,7 +145,7 @@ class Judge:
         try:
             return Referee(self.subject, alternatives=not self._quick)
         except UnsupportedError as error:
-            self._unjudged.append(f"the referee judges nothing: {error}")
+            self._unjudged.append(f"{UNJUDGED}: {shortened(str(error))}")
             return None
 
     def judgement(self, arm: Arm) -> Judgement | None:
@@ -158,7 +161,11 @@ class Judge:
         for other, known in self._judgements.items():
             if known is not None and self._same(arm, other):
                 return replace(known, arm=arm)
-        return self.referee.judge(trace)
+        try:
+            return self.referee.judge(trace)
+        except Exception as error:  # noqa: BLE001 - a user's layer may refuse another precision only when it trains
+            self._unjudged.append(f"{UNJUDGED} of {arm}: {type(error).__name__}: {shortened(str(error))}")
+            return None
 
     def _same(self, arm: Arm, other: Arm) -> bool:
         """Whether two arms are known to have done the same bit for bit, so that one judgement is both's."""
@@ -332,6 +339,8 @@ class Judge:
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
         if any(item is None or item.skipped or not item.compared for item in judged):
             return False
+        if found.suspect.placement != found.reference.placement:
+            return self._apart_by_definition(found) <= found.difference.allowed and not _matching(found, told)[0]
         return not _matching(found, told)[0]
 
     def _keras_own(self, item: Told) -> bool:
@@ -374,13 +383,37 @@ class Judge:
         if observation.cause.name != "unexplained" or matching or not self._both_conform(found):
             return [observation]
         if not _same_mode(found.suspect, found.reference):
-            # Two arms in different modes each took every step as the referee does: then rounding grew.
-            return []
+            apart = self._apart_by_definition(found)
+            if apart <= found.difference.allowed:
+                # Two arms in different modes each took every step as the referee does: then rounding grew.
+                return []
+            told = (
+                f"both take that step as the referee does, and by the clauses too they are {apart:.4g} apart: a layer"
+                " or a loss looks at all rows of a batch, of which each replica has its own alone"
+            )
+            evidence = (*observation.cause.evidence, told)
+            return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
         ulps = found.difference.ulps
         if ulps is None or ulps > ROUNDING_ULPS:
             return [observation]
         cause, signed = rounded_otherwise(found.axis, found.difference)
         return [replace_struct(observation, cause=cause, signature=signed)]
+
+    def _apart_by_definition(self, found: Found) -> float:
+        """How far two arms are apart by the clauses themselves at a step that both began alike; 0 where they did not.
+
+        Of two arms on different placements each may be right by itself: what looks at all rows of a batch has others
+        to look at on a replica. Nothing can have grown between them by then.
+        """
+        difference = found.difference
+        step, stage = difference.step, difference.stage
+        if self.referee is None or step is None or step == FINAL or difference.raised is not None:
+            return 0.0
+        traces = [self._traces[arm] for arm in (found.suspect, found.reference)]
+        befores = [trace.before(step, Stage.WEIGHTS) for trace in traces]
+        if step > 0 and any(not np.array_equal(befores[0][name][0], befores[1][name][0]) for name in befores[0]):
+            return 0.0
+        return self.referee.apart(traces, step, stage, difference.name)
 
     def _both_conform(self, found: Found) -> bool:
         """Whether two arms each took every step as the referee does."""

@@ -63,7 +63,7 @@ def describe(error: BaseException) -> Raised:
         if not module.startswith(("tensorflow.", "keras.", "conformance.")) and _is_users(frame.f_code.co_filename):
             source = linecache.getline(frame.f_code.co_filename, number).strip()
             line = f"{frame.f_code.co_filename}:{number}: {source}"
-    return Raised(type(error).__name__, _shortened(str(error)), layer, operation, shapes, line)
+    return Raised(type(error).__name__, shortened(str(error)), layer, operation, shapes, line)
 
 
 def _frames(error: BaseException) -> list[tuple[Any, int]]:
@@ -96,7 +96,7 @@ def _shapes(variables: dict[str, Any]) -> str | None:
     return ", ".join(told) or None
 
 
-def _shortened(message: str) -> str:
+def shortened(message: str) -> str:
     """The message on one line, without terminal escapes and without the framework frames TensorFlow writes into it."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]

@@ -16,6 +16,9 @@ from conformance.margin import Margins, thinned
 from conformance.raised import Raised
 from conformance.stage import Stage
 
+UNJUDGED = "the referee judges nothing"
+"""How a line of what was not compared begins where arms were held against one another alone."""
+
 CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
 
 
@@ -168,6 +171,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         lines += [f"  flaky: {message}" for message in self.flaky]
         lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]
         lines += [f"  remark: {message}" for message in self.remarks]
+        lines += [f"  {line}" for line in self.not_compared if line.startswith(UNJUDGED)]
         if self.repro:
             lines.append(f"  repro: {self.repro}")
         return "\n".join(lines)

@@ -85,6 +85,24 @@ class Referee:
         """Hold a trace against the clauses."""
         return _Case(self, trace).judge()
 
+    def apart(self, traces: Sequence[Trace], step: int, stage: Stage, name: str) -> float:
+        """How far apart the clauses say that a quantity of two traces is, as the global batch sees it.
+
+        Returns:
+            The largest absolute difference; 0 where the clauses give no such quantity.
+        """
+        wanted = dict(STAGES).get(stage)
+        if wanted is None:
+            return 0.0
+        key, whole = (step, stage, name), []
+        for trace in traces:
+            exact, _ = self.evaluators(trace)
+            found = wanted(exact, step, {**ALL_RULES, **_synchronized(exact)})
+            if not found or name not in found:
+                return 0.0
+            whole.append(Trace(trace.arm, trace.replicas, values={key: found[name]}).merged(key))
+        return distance(*whole)
+
     def evaluators(self, trace: Trace) -> tuple[Evaluator, list[Evaluator]]:
         """The referee's evaluator of a trace, and `RUNS` + `MORE` in the arm's own precision."""
         if self._connected is None:

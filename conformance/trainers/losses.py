@@ -75,4 +75,6 @@ def as_loss(loss: Any) -> Any:
             tensor = tf.convert_to_tensor(part)
             return tf.cast(tensor, self.dtype) if tensor.dtype.is_floating else tensor
 
-    return FunctionLoss(name=getattr(function, "__name__", "loss"))
+    name = str(getattr(function, "__name__", "loss"))
+    # TensorFlow scopes operations by it, and refuses the name of a lambda.
+    return FunctionLoss(name=name if name.isidentifier() else "loss")

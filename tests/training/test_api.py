@@ -304,3 +304,100 @@ def test_a_cause_that_a_training_cannot_tell_from_another_is_told_with_it() -> N
     decided = told(3)
     assert decided.name == "loss_reduced_over_wrong_axis"
     assert not any("here the same as" in line for line in decided.evidence)
+
+
+def centred(x: Any) -> Any:
+    """A layer that looks at all rows of its batch."""
+    import keras
+    import tensorflow as tf
+
+    class Centred(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, x: Any) -> Any:
+            return x - tf.reduce_mean(x, axis=0, keepdims=True)
+
+    return Centred()(x)
+
+
+def summing(x: Any) -> Any:
+    """A layer that adds a sum over its rows to the loss."""
+    import keras
+    import tensorflow as tf
+
+    class Summing(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, x: Any) -> Any:
+            self.add_loss(0.1 * tf.reduce_sum(tf.square(x)))
+            return x
+
+    return Summing()(x)
+
+
+@pytest.mark.parametrize(("layer", "stage"), [(centred, "outputs"), (summing, "loss")])
+@pytest.mark.parametrize("loop", [None, train_step], ids=["fit", "loop"])
+def test_what_looks_at_a_whole_batch_diverges_on_replicas_though_every_replica_is_right_by_itself(
+    layer: Callable[[Any], Any], stage: str, loop: Any
+) -> None:
+    import keras
+
+    def build_model() -> Any:
+        given = keras.Input((10,))
+        return keras.Model(given, keras.layers.Dense(1)(layer(given)))
+
+    def step(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_fn(y, model(x, training=True)) + sum(model.losses) / count()
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    def count() -> int:
+        import tensorflow as tf
+
+        return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+    verdict = conformance.check(
+        None if loop is None else step,
+        model=build_model,
+        loss="mse",
+        optimizer="sgd",
+        data=(X[:8], Y[:8]),
+        batch_size=4,
+        replicas=(1, 2),
+    )
+    assert verdict.divergence is not None, verdict
+    assert (verdict.divergence.axis, verdict.divergence.stage.value) == ("distribution", stage)
+    assert verdict.cause is not None
+    assert any("looks at all rows of a batch" in line for line in verdict.cause.evidence), verdict
+
+
+def test_a_layer_that_the_referee_cannot_run_is_said_and_the_arms_are_still_compared() -> None:
+    import keras
+    import tensorflow as tf
+
+    class Narrow(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, x: Any, training: bool = False) -> Any:
+            return x + tf.ones(tf.shape(x), tf.float32) if training else x
+
+    def build_model() -> Any:
+        given = keras.Input((10,))
+        return keras.Model(given, keras.layers.Dense(1)(Narrow()(given)))
+
+    verdict = conformance.check(model=build_model, loss="mse", optimizer="sgd", data=(X[:8], Y[:8]), batch_size=4)
+    assert verdict.conforms
+    assert verdict.compared > 0
+    told = [line for line in str(verdict).splitlines() if "the referee judges nothing" in line]
+    assert told
+    assert not any("\x1b" in line for line in told)
+
+
+def test_a_lambda_may_be_a_loss() -> None:
+    import tensorflow as tf
+
+    verdict = conformance.check(
+        model=build,
+        loss=lambda y_true, y_pred: tf.reduce_mean(tf.square(y_true - y_pred), axis=-1),
+        optimizer="sgd",
+        data=(X[:8], Y[:8]),
+        batch_size=4,
+    )
+    assert verdict.conforms, verdict
