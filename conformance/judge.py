@@ -387,11 +387,11 @@ class Judge:
             if apart <= found.difference.allowed:
                 # Two arms in different modes each took every step as the referee does: then rounding grew.
                 return []
-            told = (
+            line = (
                 f"both take that step as the referee does, and by the clauses too they are {apart:.4g} apart: a layer"
                 " or a loss looks at all rows of a batch, of which each replica has its own alone"
             )
-            evidence = (*observation.cause.evidence, told)
+            evidence = (*observation.cause.evidence, line)
             return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
         ulps = found.difference.ulps
         if ulps is None or ulps > ROUNDING_ULPS:
