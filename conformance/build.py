@@ -19,6 +19,7 @@ from conformance.frozen import thaw
 from conformance.functions import loss_function
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
+from conformance.optimizers import OPTIMIZERS
 
 METRIC_CLASSES = {
     "mean_squared_error": "MeanSquaredError",
@@ -129,7 +130,9 @@ def losses(case: Case) -> list[Any]:
     precision = {"dtype": "float64"} if case.precision == "float64" else {}
     for loss in case.losses:
         entry = LOSSES[loss.name]
-        if entry.keras_class is None:
+        if entry.make is not None:
+            made.append(entry.make if entry.returns else entry.make(**thaw(loss.config)))
+        elif entry.keras_class is None:
             made.append(loss_function(loss.name))
         else:
             made.append(getattr(keras.losses, entry.keras_class)(**thaw(loss.config), **precision))
@@ -144,7 +147,8 @@ def optimizer(case: Case) -> Any:
     """
     import keras
 
-    made = getattr(keras.optimizers, case.optimizer.name)(**thaw(case.optimizer.config))
+    make = OPTIMIZERS[case.optimizer.name].make or getattr(keras.optimizers, case.optimizer.name)
+    made = make(**thaw(case.optimizer.config))
     return keras.optimizers.LossScaleOptimizer(made) if case.precision == "mixed_float16" else made
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import ChainMap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,7 +238,9 @@ def _member(value: str, known: tuple[str, ...], what: str, path: str) -> None:
 def _check_optimizer(optimizer: Optimizer) -> None:
     entry = optimizer_entry(optimizer.name, "$.optimizer.name")
     path = "$.optimizer.config"
-    check_config(optimizer.config, {**COMMON, **entry.own}, f"optimizer {optimizer.name}", path)
+    # A registered optimizer's own options are whatever it takes, so what all have is looked up first.
+    own: Any = entry.own
+    check_config(optimizer.config, ChainMap({**COMMON}, own), f"optimizer {optimizer.name}", path)
     clipped = [name for name in CLIPPING if name in optimizer.config]
     if len(clipped) > 1:
         raise CaseError(f"{' and '.join(clipped)} exclude one another - at `{path}`")

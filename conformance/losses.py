@@ -7,8 +7,9 @@ and what they return, a scalar or a value a sample, decides how they are reduced
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from conformance.errors import CaseError
 from conformance.fields import Field, choice, flag, real
@@ -27,6 +28,8 @@ class LossEntry:
         returns: what a function returns: `scalar` or `per_sample`.
         fields: its options.
         least_units: the smallest number of outputs for which it is defined.
+        make: of a registered loss, the function itself where `returns` says what it gives, else what makes the
+            `keras.losses.Loss` of its options; None for the others.
     """
 
     name: str
@@ -37,6 +40,7 @@ class LossEntry:
     returns: str | None = None
     fields: Mapping[str, Field] = field(default_factory=dict)
     least_units: int = 1
+    make: Callable[..., Any] | None = field(default=None, compare=False)
 
 
 _REDUCTION = {"reduction": choice("sum_over_batch_size", "sum")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from conformance.errors import CaseError
 from conformance.fields import Field, flag, real, whole
@@ -17,11 +18,15 @@ class OptimizerEntry:
         name: the class name.
         own: the options only it has, drawn with it.
         rates: learning rates worth drawing, simplest first.
+        make: makes a registered optimizer; None for those of `keras.optimizers`.
+        features: whether it takes the options that all of Keras's have, beside the learning rate.
     """
 
     name: str
     own: Mapping[str, Field] = field(default_factory=dict)
     rates: tuple[float, ...] = (0.125, 0.015625)
+    make: Callable[..., Any] | None = field(default=None, compare=False)
+    features: bool = True
 
 
 _BETAS = {"beta_1": real(0.9, 0.5, low=0.0, high=0.999), "beta_2": real(0.999, 0.75, low=0.0, high=0.9999)}

@@ -6,6 +6,8 @@ import math
 
 from conformance.arm import parse_arm
 from conformance.errors import UnsupportedError
+from conformance.losses import LOSSES
+from conformance.optimizers import OPTIMIZERS
 from conformance.reports.referee import against_referee
 from conformance.reports.repro_plan import Plan
 from conformance.stage import Stage
@@ -30,6 +32,10 @@ def plan(verdict: Verdict, *, alone: bool = True) -> Plan:
         )
     if verdict.case.precision != "float32":
         raise UnsupportedError(f"precision={verdict.case.precision}: repro scripts are written for float32 alone")
+    own = [loss.name for loss in verdict.case.losses if LOSSES[loss.name].make]
+    own += [verdict.case.optimizer.name] if OPTIMIZERS[verdict.case.optimizer.name].make else []
+    if own:
+        raise UnsupportedError(f"{', '.join(own)}: a loss or optimizer of one's own is not copied into a repro script")
     found = verdict.divergence
     referee = against_referee(found)
     seen, wanted = parse_arm(found.arms[0]), None if referee else parse_arm(found.arms[1])

@@ -22,7 +22,9 @@ from conformance.strategies.layers import layers
 from conformance.strategies.losses import losses
 from conformance.strategies.models import models
 from conformance.strategies.optimizers import optimizers
-from conformance.strategies.register import register_layer
+from conformance.strategies.register_layer import register_layer
+from conformance.strategies.register_loss import register_loss
+from conformance.strategies.register_optimizer import register_optimizer
 from conformance.strategies.schedules import schedules
 
 __all__ = [
@@ -33,5 +35,7 @@ __all__ = [
     "models",
     "optimizers",
     "register_layer",
+    "register_loss",
+    "register_optimizer",
     "schedules",
 ]

@@ -20,7 +20,7 @@ from conformance.layers import LAYERS, LayerEntry
 from conformance.strategies import arguments
 from conformance.strategies.graph import snake
 from conformance.strategies.options import draw_options
-from conformance.strategies.register import REGISTERED
+from conformance.strategies.register_layer import REGISTERED
 
 LARGEST = 100
 """Elements a row that no layer's output exceeds, if its input did not; joining two inputs may give twice that."""

@@ -11,6 +11,7 @@ from conformance.frozen import FrozenMap
 from conformance.losses import LOSSES
 from conformance.strategies import arguments
 from conformance.strategies.options import draw_options
+from conformance.strategies.register_loss import REGISTERED_LOSSES
 from conformance.strategies.weighted import pick
 
 # Weights of two losses; one is no power of two, so that a weight applied twice or in another place shows as its own
@@ -51,6 +52,8 @@ def _loss(draw: st.DrawFn, names: tuple[str, ...]) -> Loss:
 def draw_loss(draw: st.DrawFn, names: tuple[str, ...]) -> Loss:
     """One loss of `names`."""
     name = pick(draw, (names[0], _SIMPLE), *((name, 1) for name in names[1:]))
+    if name in REGISTERED_LOSSES:
+        return Loss(name=name, config=FrozenMap(draw(REGISTERED_LOSSES[name])))
     return Loss(name=name, config=draw_options(draw, LOSSES[name].fields, onto=FrozenMap(), counts=_OPTIONS))
 
 

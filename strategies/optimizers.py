@@ -16,6 +16,7 @@ from conformance.frozen import FrozenMap
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
 from conformance.strategies import arguments
 from conformance.strategies.options import draw_options
+from conformance.strategies.register_optimizer import REGISTERED_OPTIMIZERS
 from conformance.strategies.weighted import pick
 
 # Shares of the features, of which an optimizer has 0.7 on average: clipping in about one case of five, accumulation in
@@ -69,8 +70,11 @@ def draw_optimizer(draw: st.DrawFn, names: tuple[str, ...]) -> Optimizer:
     """One optimizer of `names`."""
     entry = OPTIMIZERS[draw(st.sampled_from(names))]
     config = FrozenMap(learning_rate=draw(st.sampled_from(entry.rates)))
-    config = draw_options(draw, entry.own, onto=config)
-    config = draw(_features(config))
+    if entry.name in REGISTERED_OPTIMIZERS:
+        config = config.set(**draw(REGISTERED_OPTIMIZERS[entry.name]))
+    else:
+        config = draw_options(draw, entry.own, onto=config)
+    config = draw(_features(config)) if entry.features else config
     # Users seldom build their optimizer first, and the two ways differ: Keras then traces the step twice.
     return Optimizer(name=entry.name, config=config, built_first=pick(draw, (True, 2), (False, 1)))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conformance.layers import LAYERS
-from conformance.strategies.register import REGISTERED
+from conformance.strategies.register_layer import REGISTERED
 
 # Layers with weights of their own, and those a user took the trouble to register, over the many that only reshape.
 FAVOURED_SHARE = 3

@@ -16,7 +16,7 @@ from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import OPTIMIZERS
 from conformance.strategies import cases, register_layer
-from conformance.strategies.register import REGISTERED
+from conformance.strategies.register_layer import REGISTERED
 
 
 def drawn(count: int) -> settings:

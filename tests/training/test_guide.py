@@ -21,9 +21,11 @@ import pytest
 
 import conformance
 from conformance.layers import LAYERS
+from conformance.losses import LOSSES
 from conformance.plugin import Judge
 from conformance.prepare import release
-from conformance.strategies.register import REGISTERED
+from conformance.strategies.register_layer import REGISTERED
+from conformance.strategies.register_loss import REGISTERED_LOSSES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -40,10 +42,11 @@ COMMANDS = {
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for a page, and nothing left of what it registers and trains."""
-    layers, registered = dict(LAYERS), dict(REGISTERED)
+    tables: tuple[dict[str, Any], ...] = (LAYERS, REGISTERED, LOSSES, REGISTERED_LOSSES)
+    before = [dict(table) for table in tables]
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    for table, was in ((LAYERS, layers), (REGISTERED, registered)):
+    for table, was in zip(tables, before, strict=True):
         table.clear()
         table.update(was)
     release()

@@ -36,7 +36,9 @@ from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
 from conformance.strategies.options import settings as option_settings
-from conformance.strategies.register import REGISTERED
+from conformance.strategies.register_layer import REGISTERED
+from conformance.strategies.register_loss import REGISTERED_LOSSES
+from conformance.strategies.register_optimizer import REGISTERED_OPTIMIZERS
 from conformance.strategies.weighted import weighted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -438,6 +440,78 @@ def test_a_layer_that_cannot_be_registered_is_refused(
     given_arguments = {"layer": Double, "config": st.just({}), **arguments}
     with pytest.raises(UsageError, match=message):
         strategies.register_layer(given_arguments.pop("layer"), **given_arguments)
+
+
+# A user's own losses and optimizers.
+
+
+@pytest.fixture
+def scratch_parts() -> Iterator[None]:
+    tables: tuple[dict[str, Any], ...] = (LOSSES, REGISTERED_LOSSES, OPTIMIZERS, REGISTERED_OPTIMIZERS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
+
+
+def quartic(y_true: Any, y_pred: Any) -> Any:
+    """Stands for a user's loss; it is never called here."""
+
+
+def test_a_registered_loss_is_drawn_with_the_head_and_targets_it_wants_and_loaded(scratch_parts: None) -> None:
+    strategies.register_loss(quartic, returns="per_sample", target="onehot", head="softmax", least_units=3)
+    case = find(strategies.cases(), lambda case: case.losses[0].name == "quartic", settings=SHRUNK)
+    head = next(node for node in case.model.nodes if node.name == case.model.outputs[0])
+    assert (head.config["activation"], head.config["units"]) == ("softmax", 3)
+    assert from_json(to_json(case)) == case
+
+
+def test_the_options_of_a_registered_class_of_losses_are_drawn_from_its_strategy(scratch_parts: None) -> None:
+    strategies.register_loss(Double, config=st.builds(dict, power=st.integers(1, 3)))
+    assert {loss.config["power"] for loss in drawn(strategies.losses(names=["Double"]), 50)} == {1, 2, 3}
+
+
+def test_a_registered_optimizer_is_drawn_and_loaded(scratch_parts: None) -> None:
+    strategies.register_optimizer(Double, config=st.just({"decay": 0.5}), learning_rates=(0.25,))
+    case = find(strategies.cases(), lambda case: case.optimizer.name == "Double", settings=SHRUNK)
+    assert case.optimizer.config == FrozenMap(decay=0.5, learning_rate=0.25)
+    assert from_json(to_json(case)) == case
+    clipped = find(strategies.optimizers(names=["Double"]), lambda made: "clipnorm" in made.config, settings=SHRUNK)
+    assert clipped.config["decay"] == 0.5
+
+
+def test_an_optimizer_without_the_options_of_all_is_drawn_without_them(scratch_parts: None) -> None:
+    strategies.register_optimizer(Double, features=False)
+    assert {tuple(made.config) for made in drawn(strategies.optimizers(names=["Double"]), 100)} == {("learning_rate",)}
+
+
+@pytest.mark.parametrize(
+    ("register", "arguments", "message"),
+    [
+        (strategies.register_loss, {"loss": "mse"}, "loss='mse' should be a function of"),
+        (strategies.register_loss, {"name": "huber"}, "name='huber' is a loss of Keras; give another"),
+        (strategies.register_loss, {"loss": lambda *_: None}, "name='<lambda>' should be an identifier"),
+        (strategies.register_loss, {"target": "image"}, "target='image' should be one of 'real', 'positive'"),
+        (strategies.register_loss, {"head": "gelu"}, "head='gelu' should be one of None, 'sigmoid'"),
+        (strategies.register_loss, {"returns": "mean"}, "returns='mean' should be 'scalar', 'per_sample' or None"),
+        (strategies.register_loss, {"returns": "scalar", "config": st.just({})}, "config= with returns="),
+        (strategies.register_loss, {"config": {}}, "config={} should be a Hypothesis strategy"),
+        (strategies.register_loss, {"least_units": 0}, "least_units=0 should be a whole number"),
+        (strategies.register_optimizer, {"optimizer": "sgd"}, "optimizer='sgd' should be a class of optimizers"),
+        (strategies.register_optimizer, {"name": "Adam"}, "name='Adam' is an optimizer of Keras; give another"),
+        (strategies.register_optimizer, {"config": 3}, "config=3 should be a Hypothesis strategy"),
+        (strategies.register_optimizer, {"learning_rates": ()}, r"learning_rates=\(\) should be numbers"),
+        (strategies.register_optimizer, {"learning_rates": (-1.0,)}, r"learning_rates=\(-1.0,\) should be numbers"),
+        (strategies.register_optimizer, {"learning_rates": 0.5}, "learning_rates=0.5 should be numbers"),
+    ],
+)
+def test_a_loss_or_optimizer_that_cannot_be_registered_is_refused(
+    scratch_parts: None, register: Callable[..., None], arguments: dict[str, Any], message: str
+) -> None:
+    given_arguments = {"loss" if register is strategies.register_loss else "optimizer": Double, **arguments}
+    with pytest.raises(UsageError, match=message):
+        register(given_arguments.pop(next(iter(given_arguments))), **given_arguments)
 
 
 # The parts.

@@ -6,46 +6,23 @@ and loaded from case files. What a case file says of it is still data: a name, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hypothesis import strategies as st
-
 from conformance.errors import UsageError
-from conformance.fields import Field, Shape, penalty
-from conformance.frozen import FrozenMap
+from conformance.fields import Shape
 from conformance.layers import LAYERS, LayerEntry
 from conformance.strategies import arguments
+from conformance.strategies.registering import AnyOptions, Configs, check_configs, name_of
 
-REGISTERED: dict[str, st.SearchStrategy[Mapping[str, Any]]] = {}
+REGISTERED: dict[str, Configs] = {}
 """The strategies of the configurations of registered layers, by layer name."""
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(_is_plain(item) for item in value)
-    if isinstance(value, FrozenMap):
-        return penalty().accepts(value) or set(value) == {"max_norm"}
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-class AnyOptions(Mapping[str, Field]):
-    """Fields that accept every option: only the registered layer itself knows its options."""
-
-    def __getitem__(self, key: str) -> Field:
-        return Field("a number, a string, true, false, null, or a list of these", _is_plain, lambda _: ())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def register_layer(
     layer: Callable[..., Any],
     *,
-    config: st.SearchStrategy[Mapping[str, Any]],
+    config: Configs,
     input_ranks: Iterable[int] = (1, 2, 3),
     name: str | None = None,
     output_shape: Callable[[Mapping[str, Any], Shape], Shape] | None = None,
@@ -76,13 +53,8 @@ def register_layer(
     """
     if not callable(layer):
         raise UsageError(f"layer={layer!r} should be a layer class or a function that makes a layer")
-    given = getattr(layer, "__name__", "") if name is None else name
-    if not isinstance(given, str) or not given.isidentifier():
-        raise UsageError(f"name={given!r} should be an identifier; name it with register_layer(..., name='MyLayer')")
-    if given in LAYERS and given not in REGISTERED:
-        raise UsageError(f"name={given!r} is a layer of Keras; give another, as in name='My{given}'")
-    if not isinstance(config, st.SearchStrategy):
-        raise UsageError(f"config={config!r} should be a Hypothesis strategy of mappings, as st.just({{}}) is")
+    given = name_of(layer, name, "layer", LAYERS.keys() - REGISTERED.keys())
+    check_configs(config)
     if output_shape is not None and not callable(output_shape):
         raise UsageError(f"output_shape={output_shape!r} should be a function of (options, input shape), or None")
     ranks = _ranks(input_ranks)
