@@ -166,6 +166,9 @@ class _Case:
             if fed is not None:
                 self.judgement.departures.append(fed)
         self._beginning()
+        if _synchronized(self.exact) and self.exact.twin.random:
+            line = "outputs and states: not judged where replicas share statistics and draw random numbers of their own"
+            self.judgement.skipped.append(line)
         for stage, wanted in stages:
             steps = [step for step in self.reading.steps if self._judged(step, stage)]
             if not steps:
@@ -335,8 +338,10 @@ class _Case:
             return reading.has(step, Stage.LOCAL_GRADIENT) and not self._by_hand
         if stage is Stage.UPDATE:
             return reading.has(step, Stage.UPDATE) and not reading.by_hand
-        if stage is Stage.LOCAL_GRADIENT and _synchronized(self.exact) and reading.replicas > 1:
-            return False
+        if _synchronized(self.exact) and stage in _OF_ALL_ROWS:
+            # Rows of all replicas go through the model at once then, which draws as one device does; and what a
+            # replica's own share gives of a gradient is not to be told from what all rows give.
+            return stage is not Stage.LOCAL_GRADIENT and not self.exact.twin.random
         return reading.has(step, stage)
 
     # Explaining.
@@ -359,6 +364,9 @@ class _Case:
             return "regularization_outside_tape"
         return name
 
+
+_OF_ALL_ROWS = frozenset({Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE})
+"""The stages whose forward pass is that of all rows where replicas share their statistics."""
 
 _CONSEQUENCES = {
     # Numbers that were drawn elsewhere cannot be drawn again.
