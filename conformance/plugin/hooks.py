@@ -1,0 +1,216 @@
+"""The hooks of a session, one object that is registered when its options are read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import traceback
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.defaults import Defaults, use
+from conformance.plugin import cases, summary
+from conformance.plugin.options import settings
+from conformance.plugin.record import Spool
+from conformance.plugin.session import SESSION, VERDICTS, Session, properties
+
+NAME = "conformance-session"
+"""The name the object is registered under."""
+
+_SPOOL = "conformance_spool"
+"""What a worker of pytest-xdist is told the directory of the records by."""
+
+GIVEN = "_conformance_given"
+"""`conformance.drawn.MARK`, which is not cheap to import; a test holds them together."""
+
+
+class Hooks:
+    """What the plugin does in a session.
+
+    Args:
+        session: the session's knowledge.
+        worker: whether this process is a worker of pytest-xdist.
+    """
+
+    def __init__(self, session: Session, *, worker: bool) -> None:
+        self._session, self._worker = session, worker
+        self._scratch: Path | None = None
+
+    # The beginning.
+
+    def pytest_report_header(self) -> list[str]:
+        """Say the versions, the arms and the devices."""
+        return summary.header(self._session.settings)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where to write what it finds."""
+        if self._scratch is None:
+            self._scratch = self._session.spool.folder = Path(tempfile.mkdtemp(prefix="conformance-"))
+        node.workerinput[_SPOOL] = str(self._scratch)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Make the devices that were asked for, before a test module can start TensorFlow without them."""
+        config = session.config
+        asked = max(self._session.settings.replicas or (1,)) > 1
+        runs = not config.option.collectonly and (self._worker or not getattr(config.option, "tx", None))
+        if asked and runs:
+            self._session.ready()
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect the case files."""
+        if not self._session.settings.collect_cases or not cases.is_case(file_path):
+            return None
+        report = self._session.settings.report
+        if report is not None and report in file_path.parents:
+            return None
+        return cases.CaseFile.from_parent(parent, path=file_path)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Mark the tests that use the fixture or drawn cases, so that `-m conformance` selects them."""
+        drawn = hasattr(getattr(item, "obj", None), GIVEN)
+        if drawn or "conformance" in getattr(item, "fixturenames", ()):
+            item.add_marker("conformance")
+
+    # A test.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Make the devices for the first test that needs them."""
+        if item.get_closest_marker("conformance") is not None:
+            self._session.ready()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
+        if call.excinfo is not None:
+            hide(call.excinfo.value)
+            if call.when == "call":
+                for verdict in _verdicts(call.excinfo.value):
+                    if not self._session.has_kept(verdict):
+                        self._session.keep(item, verdict, getattr(getattr(item, "obj", None), GIVEN, None))
+                    item.user_properties += properties(verdict)
+        if call.when == "teardown":
+            self._session.forget()
+        return (yield)
+
+    # The end.
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write SARIF, also when nothing was found: that is what says that all is well."""
+        path = self._session.settings.sarif
+        if path is None or self._worker:
+            return
+        import msgspec
+
+        from conformance.reports.folder import write_file
+        from conformance.reports.sarif import Result, sarif, text
+
+        records = self._session.spool.records()
+        results = msgspec.convert([one for record in records for one in record.results], list[Result])
+        notes = [note for record in records for note in record.notes]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, text(sarif(results, notes, session.config.rootpath)))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Tell the findings, and how many verdicts are in the report directory."""
+        lines = list(summary.findings(self._session.spool.records()))
+        if lines:
+            terminalreporter.section("conformance")
+            for line in lines:
+                terminalreporter.write_line(line)
+        report = self._session.settings.report
+        if report is not None:
+            terminalreporter.write_line(summary.verdicts(_outcomes(report), report))
+
+    def pytest_unconfigure(self) -> None:
+        """Forget the session's defaults, and remove the directory that only the processes of the session need."""
+        use(Defaults())
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def register(config: pytest.Config) -> None:
+    """Read the options and register the hooks.
+
+    Raises:
+        pytest.UsageError: for options that cannot be used.
+    """
+    told = settings(config)
+    given = getattr(config, "workerinput", None)
+    worker = given is not None
+    folder = given.get(_SPOOL) if given is not None else None
+    spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
+    session = Session(told, spool)
+    config.stash[SESSION] = session
+    use(told.defaults)
+    if told.baseline is not None:
+        # Read now, so that what is wrong with it is said before anything runs.
+        _ = session.baseline
+    if told.report is not None and not worker:
+        _fresh(told.report)
+    config.pluginmanager.register(Hooks(session, worker=worker), NAME)
+
+
+def _fresh(report: Path) -> None:
+    """Empty the report directory of an earlier session's verdicts and claims; its findings stay."""
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"the report directory {report}: {error.strerror or error}") from None
+    for stale in report.glob(VERDICTS):
+        stale.unlink()
+    shutil.rmtree(report / ".claims", ignore_errors=True)
+
+
+def _outcomes(report: Path) -> Iterator[str]:
+    for path in sorted(report.glob(VERDICTS)):
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                yield str(json.loads(line)["verdict"])
+            except (ValueError, KeyError):
+                # The process died while it wrote.
+                yield "cut off"
+
+
+def _verdicts(error: BaseException) -> Iterator[Any]:
+    """The verdicts that an exception carries, those of a group included."""
+    from conformance.errors import DivergenceError
+
+    if isinstance(error, DivergenceError):
+        from conformance.verdict import Verdict
+
+        if isinstance(error.verdict, Verdict):
+            yield error.verdict
+    inner = getattr(error, "exceptions", ())
+    for one in inner if isinstance(inner, tuple) else ():
+        if isinstance(one, BaseException):
+            yield from _verdicts(one)
+
+
+def hide(error: BaseException) -> None:
+    """Hide the engine's frames from the tracebacks that pytest shows, as `__tracebackhide__` does.
+
+    Not where the engine itself is what fails: then its frames are what there is to look at.
+    """
+    from conformance.errors import ConformanceError, DivergenceError
+
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    for one in chain:
+        frames = [frame for frame, _ in traceback.walk_tb(one.__traceback__)]
+        ours = [frame for frame in frames if str(frame.f_globals.get("__name__", "")).startswith("conformance.")]
+        if not ours or (ours[-1] is frames[-1] and not isinstance(one, ConformanceError | DivergenceError)):
+            continue
+        for frame in ours:
+            frame.f_globals["__tracebackhide__"] = True

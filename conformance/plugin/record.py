@@ -1,0 +1,90 @@
+"""What a test has found, on its way from the process that ran it to the one that tells it.
+
+A worker of pytest-xdist that dies sends nothing, neither a report nor its `workeroutput`. So every process appends what
+it finds to a file of its own, at once, in a directory that the controlling process made, and that one reads them all
+when the session ends.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Found:
+    """A divergence as the summary tells it.
+
+    Attributes:
+        signature: its signature.
+        message: seen, wanted and where.
+        cause: the cause's name.
+        explanation: the cause's sentence.
+        folder: the folder with its repro, or None.
+        known: what the baseline says of it, or None where it is news.
+    """
+
+    signature: str
+    message: str
+    cause: str
+    explanation: str
+    folder: str | None = None
+    known: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One judgement.
+
+    Attributes:
+        test: the test's id.
+        found: its divergences.
+        results: the same for SARIF, as plain data.
+        notes: what could not be judged.
+    """
+
+    test: str
+    found: tuple[Found, ...] = ()
+    results: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Spool:
+    """The records of a session.
+
+    Attributes:
+        folder: where they are kept, shared by all processes of a session; None where there is only this one.
+        worker: this process's name in it.
+    """
+
+    folder: Path | None
+    worker: str
+    _own: list[Record] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        self._own.append(record)
+        if self.folder is not None:
+            with (self.folder / f"{self.worker}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(record)) + "\n")
+
+    def records(self) -> list[Record]:
+        """The records of all processes, sorted by test, whoever ran it; a line that was cut off is left out."""
+        if self.folder is None:
+            return self._own
+        lines = [line for path in sorted(self.folder.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
+        records = [record for line in lines if (record := _read(line)) is not None]
+        return sorted(records, key=lambda record: record.test)
+
+
+def _read(line: str) -> Record | None:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        # The process died while it wrote.
+        return None
+    found = tuple(Found(**item) for item in data["found"])
+    return Record(data["test"], found, tuple(data["results"]), tuple(data["notes"]))

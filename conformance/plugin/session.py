@@ -1,0 +1,194 @@
+"""What a session of tests knows: its options, its baseline, whether devices are ready, and what was found.
+
+It has no hooks of pytest; those are in `conformance.plugin.hooks`, one object that is registered when the options are
+read.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.plugin.options import Settings, known
+from conformance.plugin.record import Found, Record, Spool
+
+if TYPE_CHECKING:
+    from conformance.baseline import Baseline
+    from conformance.errors import DeviceError
+    from conformance.verdict import Observation, Verdict
+
+VERDICTS = "verdicts-*.jsonl"
+"""The files in the report directory, one a process; several processes never write into one file."""
+
+CURE = (
+    "set `conformance_replicas = {counts}` in pytest's ini file, or --conformance-replicas={counts}: the devices are"
+    " then made before a test module is imported"
+)
+
+
+class Session:
+    """A session of tests in one process.
+
+    Args:
+        settings: what it was told.
+        spool: where what is found is kept.
+    """
+
+    def __init__(self, settings: Settings, spool: Spool) -> None:
+        self.settings, self.spool = settings, spool
+        self._ready = False
+        self._kept: list[object] = []
+
+    # Devices.
+
+    def ready(self) -> None:
+        """Make the session's devices, once a process; what comes too late for that is told by who needs them."""
+        if self._ready:
+            return
+        self._ready = True
+        from conformance.devices import set_up
+        from conformance.errors import DeviceError
+
+        replicas = self.settings.defaults.replicas
+        try:
+            set_up(max(replicas))
+        except DeviceError as error:
+            raise self.too_late(error, replicas) from None
+
+    def too_late(self, error: DeviceError, replicas: Any) -> DeviceError:
+        """The error of devices that came too late, with the option that cures it."""
+        if self.settings.replicas is not None and max(self.settings.replicas) >= max(replicas):
+            # Then it was a conftest.py, or a plugin, that started TensorFlow before the session began.
+            return error
+        counts = ",".join(str(count) for count in replicas)
+        return type(error)(f"{error}; or {CURE.format(counts=counts)}")
+
+    # The baseline.
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The known findings."""
+        return known(self.settings)
+
+    def with_known(self, verdict: Verdict) -> Verdict:
+        """The verdict, `known` where the baseline has every divergence of it, else with the news first."""
+        from msgspec.structs import replace
+
+        from conformance.verdict import DIVERGES, KNOWN
+
+        if self.settings.baseline is None or verdict.verdict != DIVERGES:
+            return verdict
+        signatures = set(self.baseline.signatures)
+        news = [item for item in verdict.observations if item.signature not in signatures]
+        if not news:
+            return replace(verdict, verdict=KNOWN)
+        old = [item for item in verdict.observations if item.signature in signatures]
+        return replace(verdict, observations=(*news, *old))
+
+    # What is found.
+
+    def keep(self, item: pytest.Item, verdict: Verdict, loop: Any = None) -> Verdict:
+        """Keep a verdict at once: a worker that dies later has already said it.
+
+        Args:
+            item: the test.
+            verdict: the verdict.
+            loop: what a finding points at; nothing is the test.
+
+        Returns:
+            The verdict, with its repro where one was written.
+        """
+        verdict, folder = self._written(verdict)
+        self._kept.append(verdict)
+        if self.settings.report is not None:
+            from conformance.verdict import verdict_to_data
+
+            line = json.dumps({"test": item.nodeid, **verdict_to_data(verdict)}, allow_nan=False)
+            name = VERDICTS.replace("*", self.spool.worker)
+            with (self.settings.report / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        results, notes = self._sarif(item, verdict, loop)
+        found = tuple(self._found(one, folder if number == 0 else None) for number, one in enumerate(_told(verdict)))
+        if found or results or notes:
+            self.spool.add(Record(item.nodeid, found, results, notes))
+        return verdict
+
+    def has_kept(self, verdict: object) -> bool:
+        """Whether this very verdict was kept."""
+        return any(kept is verdict for kept in self._kept)
+
+    def forget(self) -> None:
+        """Let go of the verdicts of a test that has ended."""
+        self._kept.clear()
+
+    def _found(self, item: Observation, folder: str | None) -> Found:
+        entry = None if self.settings.baseline is None else self.baseline.entry(item.signature)
+        return Found(
+            signature=item.signature,
+            message=item.divergence.message,
+            cause=item.cause.name,
+            explanation=item.cause.explanation,
+            folder=folder,
+            known=None if entry is None else entry.sentence,
+        )
+
+    def _written(self, verdict: Verdict) -> tuple[Verdict, str | None]:
+        """Write the finding's folder, the first time that its signature is met in the session by any process."""
+        from conformance.verdict import DIVERGES
+
+        report = self.settings.report
+        if report is None or verdict.verdict != DIVERGES or not verdict.observations:
+            return verdict, None
+        from msgspec.structs import replace
+
+        from conformance.finding import slug
+        from conformance.findings import claim, write
+
+        signature = verdict.observations[0].signature
+        if not claim(report, signature):
+            return verdict, str(report / "findings" / slug(signature))
+        made = write(report, verdict, verdict.case, 0, 0.0)
+        return (replace(verdict, repro=made.repro) if made.repro else verdict), made.folder
+
+    def _sarif(
+        self, item: pytest.Item, verdict: Verdict, loop: Any
+    ) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+        """What SARIF is to say of a verdict; at the test's own lines where no loop is on trial."""
+        if self.settings.sarif is None:
+            return (), ()
+        import msgspec
+
+        from conformance.place import Place, place_of
+        from conformance.reports.sarif import results, unjudged
+
+        path, line, name = item.location
+        test = Place(name, str(item.config.rootpath / path), (line or 0) + 1, (line or 0) + 1)
+        place = (place_of(loop) if callable(loop) else None) or test
+        note = unjudged(verdict)
+        told: list[dict[str, Any]] = msgspec.to_builtins(results(verdict, place))
+        return tuple(told), () if note is None else (f"{item.nodeid}: {note}",)
+
+
+def _told(verdict: Verdict) -> tuple[Observation, ...]:
+    """The divergences that the summary tells."""
+    from conformance.verdict import DIVERGES, KNOWN
+
+    return verdict.observations if verdict.verdict in (DIVERGES, KNOWN) else ()
+
+
+def properties(verdict: Verdict) -> list[tuple[str, str]]:
+    """Properties of a test that fails, which JUnit's XML shows; what is not known is left out."""
+    told = {
+        "signature": verdict.signature,
+        "cause": verdict.cause.name if verdict.cause is not None else None,
+        "wrong_arm": verdict.wrong_arm,
+        "repro": verdict.repro,
+    }
+    return [(name, value) for name, value in told.items() if value is not None]
+
+
+SESSION = pytest.StashKey[Session]()
+"""Where the session is kept on pytest's configuration."""
