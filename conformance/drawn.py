@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import event, reject
+from hypothesis import event, reject, settings
 from hypothesis import given as hypothesis_given
 
 from conformance import strategies
@@ -33,6 +33,12 @@ MARK = "_conformance_given"
 
 Test = Callable[..., Any]
 
+_UNNAMED = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
 
 def given(
     *,
@@ -52,7 +58,9 @@ def given(
     The test takes `case`, `verdict`, both, or neither where a loop is on trial; its other arguments are fixtures.
     `verdict` is the judgement of the loop on the case, or of `fit` against the guide's loop where none is given. A test
     that takes it says itself what it should be. Otherwise a case that the loop does not conform on fails the test,
-    before its body runs. Cases that cannot be judged are passed over, as an event of Hypothesis's statistics.
+    before its body runs. Under the pytest plugin Hypothesis's own deadline of 200 ms does not hold, for a training
+    takes longer; one that `@settings` names does. Cases that cannot be judged are passed over, as an event of
+    Hypothesis's statistics.
 
     Args:
         loop: the loop on trial, as `conformance.check` takes it.
@@ -109,27 +117,51 @@ def given(
             raise UsageError(
                 f"{test.__name__}{signature} takes neither case nor verdict, and there is no loop to judge"
             )
+        unnamed = [name for name, item in signature.parameters.items() if item.kind in _UNNAMED]
+        if unnamed:
+            raise UsageError(f"{test.__name__}{signature} takes {unnamed[0]!r} by its place; name every argument")
+        seen = _without_verdict(signature)
 
         @functools.wraps(test)
         def inner(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            case = kwargs.pop(CASE)
+            arguments = seen.bind(*args, **kwargs).arguments
+            case = arguments[CASE]
             if loop is not None or VERDICT in takes:
                 verdict = judged(case)
                 if VERDICT in takes:
-                    kwargs[VERDICT] = verdict
+                    arguments[VERDICT] = verdict
                 elif not verdict.conforms:
                     raise DivergenceError(failure(verdict), verdict)
-            if CASE in takes:
-                kwargs[CASE] = case
-            return test(*args, **kwargs)
+            if CASE not in takes:
+                del arguments[CASE]
+            return test(**arguments)
 
-        inner.__signature__ = _without_verdict(signature)  # type: ignore[attr-defined]
+        inner.__signature__ = seen  # type: ignore[attr-defined]
         made: Test = hypothesis_given(case=cases)(inner)
+        _stand(made, test)
         setattr(made, MARK, loop)
         return made
 
     return decorate
+
+
+def _stand(made: Any, test: Any) -> None:
+    """Let what Hypothesis made say that it stands where the user's function does: tracebacks show that line."""
+    code = getattr(test, "__code__", None)
+    if code is not None:
+        made.__code__ = made.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno)
+
+
+def without_usual_deadline(test: Test) -> None:
+    """Lift the deadline of a test that has the one which Hypothesis gives to every test.
+
+    `@settings` stands above `given`, so it can be done only when both are through with the test.
+    """
+    name = "_hypothesis_internal_use_settings"
+    told = getattr(test, name, None)
+    if told is not None and told.deadline == settings.get_profile("default").deadline:
+        setattr(test, name, settings(told, deadline=None))
 
 
 def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -147,6 +179,6 @@ def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
 def _without_verdict(signature: inspect.Signature) -> inspect.Signature:
     """The signature that Hypothesis sees: the case, and the fixtures that pytest fills in."""
     kept = [item for name, item in signature.parameters.items() if name not in (CASE, VERDICT)]
-    place = sum(item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD) for item in kept)
+    place = sum(item.kind is item.POSITIONAL_OR_KEYWORD for item in kept)
     kept.insert(place, inspect.Parameter(CASE, inspect.Parameter.POSITIONAL_OR_KEYWORD))
     return signature.replace(parameters=kept)

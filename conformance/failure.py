@@ -67,11 +67,10 @@ def _head(verdict: Verdict, width: int) -> list[str]:
 
 def _observation(item: Observation, width: int) -> list[str]:
     found, cause = item.divergence, item.cause
+    of = "" if found.variable == found.stage.value else f" of {found.variable}"
     exact = "" if not cause.exact else " (reproduces every step)"
     return [
-        *_wrapped(
-            f"first wrong: {when(found.step, found.epoch)}, {found.stage.value} of {found.variable}", "  ", width, 2
-        ),
+        *_wrapped(f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}", "  ", width, 2),
         *_wrapped(found.message, "    ", width, 4),
         *_wrapped(f"wrong arm: {item.wrong_arm or 'not decided'}", "  ", width, 1),
         *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 4),
@@ -98,7 +97,8 @@ def _rest(verdict: Verdict, width: int) -> list[str]:
     named = f" ({', '.join(dict.fromkeys(others))})" if others else ""
     if not more:
         return []
-    told = f"also: {more[0]}{named}{''.join(f', {item}' for item in more[1:])}; print(error.verdict) tells all"
+    # The divergences come first, and their causes belong to them.
+    told = f"also: {more[0]}{named}{''.join(f', {item}' for item in more[1:])}"
     return _wrapped(told, "  ", width, 2)
 
 

@@ -51,16 +51,16 @@ class CaseItem(pytest.Item):
     case: Case
 
     def runtest(self) -> None:
-        """Judge the case."""
+        """Judge the case; one that cannot be judged here is skipped, which says why."""
+        from conformance.errors import DivergenceError
         from conformance.verdict import UNSUPPORTED
 
-        judge = Judge(self.config.stash[SESSION], self)
-        verdict = judge.check(case=self.case)
-        if verdict.verdict == UNSUPPORTED:
-            from conformance.reports.text import plain
-
-            pytest.skip(f"unsupported: {plain(verdict.reason)}")
-        judge.require(verdict)
+        try:
+            Judge(self.config.stash[SESSION], self).assert_conforms(case=self.case)
+        except DivergenceError as error:
+            if getattr(error.verdict, "verdict", None) == UNSUPPORTED:
+                pytest.skip(error.args[0])
+            raise
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What is wrong, without a traceback: there is no code of the user's to point at."""

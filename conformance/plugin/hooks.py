@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from conformance.defaults import Defaults, use
 from conformance.plugin import cases, summary
+from conformance.plugin.internals import without_internals
 from conformance.plugin.options import settings
 from conformance.plugin.record import Spool
 from conformance.plugin.session import SESSION, VERDICTS, Session, properties
@@ -73,7 +73,13 @@ class Hooks:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Mark the tests that use the fixture or drawn cases, so that `-m conformance` selects them."""
-        drawn = hasattr(getattr(item, "obj", None), GIVEN)
+        test: Any = getattr(item, "obj", None)
+        test = getattr(test, "__func__", test)
+        drawn = hasattr(test, GIVEN)
+        if drawn:
+            from conformance.drawn import without_usual_deadline
+
+            without_usual_deadline(test)
         if drawn or "conformance" in getattr(item, "fixturenames", ()):
             item.add_marker("conformance")
 
@@ -91,7 +97,8 @@ class Hooks:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
         if call.excinfo is not None:
-            hide(call.excinfo.value)
+            if not item.config.option.fulltrace:
+                call.excinfo = pytest.ExceptionInfo.from_exception(without_internals(call.excinfo.value))
             if call.when == "call":
                 for verdict in _verdicts(call.excinfo.value):
                     if not self._session.has_kept(verdict):
@@ -193,24 +200,3 @@ def _verdicts(error: BaseException) -> Iterator[Any]:
     for one in inner if isinstance(inner, tuple) else ():
         if isinstance(one, BaseException):
             yield from _verdicts(one)
-
-
-def hide(error: BaseException) -> None:
-    """Hide the engine's frames from the tracebacks that pytest shows, as `__tracebackhide__` does.
-
-    Not where the engine itself is what fails: then its frames are what there is to look at.
-    """
-    from conformance.errors import ConformanceError, DivergenceError
-
-    chain: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in chain:
-        chain.append(step)
-        step = step.__cause__ or step.__context__
-    for one in chain:
-        frames = [frame for frame, _ in traceback.walk_tb(one.__traceback__)]
-        ours = [frame for frame in frames if str(frame.f_globals.get("__name__", "")).startswith("conformance.")]
-        if not ours or (ours[-1] is frames[-1] and not isinstance(one, ConformanceError | DivergenceError)):
-            continue
-        for frame in ours:
-            frame.f_globals["__tracebackhide__"] = True

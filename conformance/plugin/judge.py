@@ -32,7 +32,7 @@ class Judge:
         A divergence that the session's baseline knows makes the verdict `known`, which conforms.
         """
         __tracebackhide__ = True
-        return self._judged(args, kwargs)
+        return self._judged(args, kwargs)[0]
 
     def assert_conforms(self, *args: Any, **kwargs: Any) -> Verdict:
         """Judge a training, as `conformance.assert_conforms` does, with its arguments.
@@ -41,24 +41,15 @@ class Judge:
             DivergenceError: when it does not conform, other than the session's baseline knows.
         """
         __tracebackhide__ = True
-        return self.require(self._judged(args, kwargs))
-
-    def require(self, verdict: Verdict) -> Verdict:
-        """Raise where a verdict is not that everything conforms.
-
-        Raises:
-            DivergenceError: with what is wrong as its message.
-        """
-        __tracebackhide__ = True
+        verdict, folder = self._judged(args, kwargs)
         if not verdict.conforms:
             from conformance.errors import DivergenceError
             from conformance.failure import failure
 
-            report = self._session.settings.report
-            raise DivergenceError(failure(verdict, report=None if report is None else str(report)), verdict)
+            raise DivergenceError(failure(verdict, report=folder), verdict)
         return verdict
 
-    def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Verdict:
+    def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Verdict, str | None]:
         __tracebackhide__ = True
         from conformance.api import check
         from conformance.errors import DeviceError

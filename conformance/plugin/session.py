@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,7 +92,7 @@ class Session:
 
     # What is found.
 
-    def keep(self, item: pytest.Item, verdict: Verdict, loop: Any = None) -> Verdict:
+    def keep(self, item: pytest.Item, verdict: Verdict, loop: Any = None) -> tuple[Verdict, str | None]:
         """Keep a verdict at once: a worker that dies later has already said it.
 
         Args:
@@ -99,9 +101,13 @@ class Session:
             loop: what a finding points at; nothing is the test.
 
         Returns:
-            The verdict, with its repro where one was written.
+            The verdict, with its repro where one was written; and the folder of its first finding, if any.
         """
-        verdict, folder = self._written(verdict)
+        folders = self._written(verdict)
+        if folders and (repro := Path(folders[0]) / "repro.py").exists():
+            from msgspec.structs import replace
+
+            verdict = replace(verdict, repro=str(repro))
         self._kept.append(verdict)
         if self.settings.report is not None:
             from conformance.verdict import verdict_to_data
@@ -111,10 +117,10 @@ class Session:
             with (self.settings.report / name).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         results, notes = self._sarif(item, verdict, loop)
-        found = tuple(self._found(one, folder if number == 0 else None) for number, one in enumerate(_told(verdict)))
+        found = tuple(self._found(one, folder) for one, folder in zip_longest(_told(verdict), folders))
         if found or results or notes:
             self.spool.add(Record(item.nodeid, found, results, notes))
-        return verdict
+        return verdict, folders[0] if folders else None
 
     def has_kept(self, verdict: object) -> bool:
         """Whether this very verdict was kept."""
@@ -135,23 +141,29 @@ class Session:
             known=None if entry is None else entry.sentence,
         )
 
-    def _written(self, verdict: Verdict) -> tuple[Verdict, str | None]:
-        """Write the finding's folder, the first time that its signature is met in the session by any process."""
+    def _written(self, verdict: Verdict) -> list[str]:
+        """The folders of its findings, each written the first time that its signature is met by any process."""
         from conformance.verdict import DIVERGES
 
         report = self.settings.report
-        if report is None or verdict.verdict != DIVERGES or not verdict.observations:
-            return verdict, None
+        if report is None or verdict.verdict != DIVERGES:
+            return []
         from msgspec.structs import replace
 
         from conformance.finding import slug
         from conformance.findings import claim, write
 
-        signature = verdict.observations[0].signature
-        if not claim(report, signature):
-            return verdict, str(report / "findings" / slug(signature))
-        made = write(report, verdict, verdict.case, 0, 0.0)
-        return (replace(verdict, repro=made.repro) if made.repro else verdict), made.folder
+        known = set(self.baseline.signatures)
+        folders = []
+        for item in verdict.observations:
+            if item.signature in known:
+                # The news come first, so what is left has no folder.
+                break
+            if claim(report, item.signature):
+                others = tuple(one for one in verdict.observations if one is not item)
+                write(report, replace(verdict, observations=(item, *others)), verdict.case, 0, 0.0)
+            folders.append(str(report / "findings" / slug(item.signature)))
+        return folders
 
     def _sarif(
         self, item: pytest.Item, verdict: Verdict, loop: Any

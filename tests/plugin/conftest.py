@@ -11,6 +11,7 @@ import pytest
 STAND_IN = """
 import os, sys, types
 from conformance.errors import DeviceError
+from conformance.finding import slug
 from conformance.stage import Stage
 from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
 
@@ -34,7 +35,7 @@ def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), exec
     if train_step is not None and case is not None:
         return train_step(case)
     if case is not None:
-        verdict = {0: "conforms", 1: "diverges", 2: "unsupported"}[case.seed]
+        verdict = {2: "unsupported"}.get(case.seed) or ("conforms", "diverges")[case.seed % 2]
     return judged(verdict, **told)
 
 def set_up(replicas, **_):
@@ -48,11 +49,12 @@ api.check, api.judged = check, judged
 devices = types.ModuleType("conformance.devices")
 devices.set_up, devices.AT_LEAST = set_up, 4
 findings = types.ModuleType("conformance.findings")
-findings.claim = lambda report, signature: not (report / "made").exists()
+findings.claim = lambda report, signature: not (report / "findings" / slug(signature)).exists()
 
 def write(report, verdict, original, attempts, seconds):
-    (report / "made").mkdir()
-    return types.SimpleNamespace(folder=str(report / "made"), repro=str(report / "made" / "repro.py"))
+    folder = report / "findings" / slug(verdict.signature)
+    folder.mkdir(parents=True)
+    (folder / "repro.py").write_text(verdict.signature)
 
 findings.write = write
 sys.modules.update({"conformance.api": api, "conformance.devices": devices, "conformance.findings": findings})
