@@ -41,7 +41,7 @@ def failure(verdict: Verdict, *, report: str | None = None, width: int | None = 
     across = width or _width()
     told = [*_head(verdict, across)]
     if verdict.observations:
-        told += _observation(verdict.observations[0], across)
+        told += _observation(verdict.observations[0], _raised(verdict), across)
     told += _rest(verdict, across)
     place = verdict.repro or report
     if place is not None:
@@ -65,12 +65,24 @@ def _head(verdict: Verdict, width: int) -> list[str]:
     return _wrapped(text, "", width, 4)
 
 
-def _observation(item: Observation, width: int) -> list[str]:
+def _raised(verdict: Verdict) -> str | None:
+    """What the first wrong arm raised and at which line of the user's, where that is what is wrong."""
+    found = verdict.observations[0].divergence
+    if found.step is not None or found.epoch is not None:
+        return None
+    raised = next((report.raised for report in verdict.arms if report.arm == found.arms[0] and report.raised), None)
+    if raised is None:
+        return None
+    return f"{raised.kind} at {raised.line}" if raised.line else raised.kind
+
+
+def _observation(item: Observation, raised: str | None, width: int) -> list[str]:
     found, cause = item.divergence, item.cause
     of = "" if found.variable == found.stage.value else f" of {found.variable}"
     exact = "" if not cause.exact else " (reproduces every step)"
+    where = f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}"
     return [
-        *_wrapped(f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}", "  ", width, 2),
+        *_wrapped(where if raised is None else f"raises: {raised}", "  ", width, 2),
         *_wrapped(found.message, "    ", width, 4),
         *_wrapped(f"wrong arm: {item.wrong_arm or 'not decided'}", "  ", width, 1),
         *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 4),

@@ -59,8 +59,14 @@ class Hooks:
         config = session.config
         asked = max(self._session.settings.replicas or (1,)) > 1
         runs = not config.option.collectonly and (self._worker or not getattr(config.option, "tx", None))
-        if asked and runs:
+        if not (asked and runs):
+            return
+        from conformance.errors import UsageError
+
+        try:
             self._session.ready()
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Collect the case files."""
