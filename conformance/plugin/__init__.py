@@ -8,11 +8,15 @@ test that asks for a judgement. Hooks here are those that pytest calls before th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from conformance.plugin import hooks, options
-from conformance.plugin.judge import Judge
 from conformance.plugin.session import SESSION
+
+if TYPE_CHECKING:
+    from conformance.plugin.judge import Judge
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,4 +39,6 @@ def conformance(request: pytest.FixtureRequest) -> Judge:
         conformance.assert_conforms(train_step, model=build_model, loss="mse", optimizer="sgd", data=(x, y))
     ```
     """
+    from conformance.plugin.judge import Judge
+
     return Judge(request.config.stash[SESSION], request.node)

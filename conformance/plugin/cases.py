@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.plugin.judge import Judge
+from conformance.plugin.options import SUFFIX
 from conformance.plugin.session import SESSION
 
 if TYPE_CHECKING:
     from conformance.case import Case
-
-SUFFIX = ".case.json"
 
 TEST = "conforms"
 """The name of a file's one test, so that its id is `path/name.case.json::conforms`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from conformance.defaults import Defaults, use
-from conformance.plugin import cases, summary
-from conformance.plugin.internals import without_internals
-from conformance.plugin.options import settings
-from conformance.plugin.record import Spool
+from conformance.plugin.options import SUFFIX, Settings, settings
 from conformance.plugin.session import SESSION, VERDICTS, Session, properties
+from conformance.plugin.spool import Spool
 
 NAME = "conformance-session"
 """The name the object is registered under."""
@@ -44,7 +42,9 @@ class Hooks:
 
     def pytest_report_header(self) -> list[str]:
         """Say the versions, the arms and the devices."""
-        return summary.header(self._session.settings)
+        from conformance.plugin.header import header
+
+        return header(self._session.settings)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -70,10 +70,12 @@ class Hooks:
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Collect the case files."""
-        if not self._session.settings.collect_cases or not cases.is_case(file_path):
+        if not file_path.name.endswith(SUFFIX) or not self._session.settings.collect_cases:
             return None
+        from conformance.plugin import cases
+
         report = self._session.settings.report
-        if report is not None and report in file_path.parents:
+        if not cases.is_case(file_path) or (report is not None and report in file_path.parents):
             return None
         return cases.CaseFile.from_parent(parent, path=file_path)
 
@@ -104,6 +106,8 @@ class Hooks:
         """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
         if call.excinfo is not None:
             if not item.config.option.fulltrace:
+                from conformance.plugin.internals import without_internals
+
                 call.excinfo = pytest.ExceptionInfo.from_exception(without_internals(call.excinfo.value))
             if call.when == "call":
                 for verdict in _verdicts(call.excinfo.value):
@@ -134,18 +138,22 @@ class Hooks:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell the findings, and how many verdicts are in the report directory."""
-        lines = list(summary.findings(self._session.spool.records()))
+        records, report = self._session.spool.records(), self._session.settings.report
+        if not records and report is None:
+            return
+        from conformance.plugin import summary
+
+        lines = list(summary.findings(records))
         if lines:
             terminalreporter.section("conformance")
             for line in lines:
                 terminalreporter.write_line(line)
-        report = self._session.settings.report
         if report is not None:
             terminalreporter.write_line(summary.verdicts(_outcomes(report), report))
 
     def pytest_unconfigure(self) -> None:
         """Forget the session's defaults, and remove the directory that only the processes of the session need."""
-        use(Defaults())
+        _use(Settings())
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -163,13 +171,23 @@ def register(config: pytest.Config) -> None:
     spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
     session = Session(told, spool)
     config.stash[SESSION] = session
-    use(told.defaults)
+    _use(told)
     if told.baseline is not None:
         # Read now, so that what is wrong with it is said before anything runs.
         _ = session.baseline
     if told.report is not None and not worker:
         _fresh(told.report)
     config.pluginmanager.register(Hooks(session, worker=worker), NAME)
+
+
+def _use(told: Settings) -> None:
+    """Let `conformance.given` know the arms that were asked for."""
+    if told.replicas is None and told.executions is None and "conformance.defaults" not in sys.modules:
+        # Nobody asked, and nobody has a reason to know.
+        return
+    from conformance.defaults import use
+
+    use(told.defaults)
 
 
 def _fresh(report: Path) -> None:

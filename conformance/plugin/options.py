@@ -10,24 +10,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from conformance.defaults import Defaults
-
 if TYPE_CHECKING:
     from conformance.baseline import Baseline
+    from conformance.defaults import Defaults
+
+SUFFIX = ".case.json"
+"""What the name of a case file ends with."""
 
 TABLE = "tool.conformance"
 CORPUS = "corpus"
 """`conformance.baseline.CORPUS`, which is not cheap to import; a test holds them together."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A row of the table.
 
     Attributes:
@@ -123,8 +123,7 @@ OPTIONS: Mapping[str, Option] = {
 """Every option by its name."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a session was told.
 
     Attributes:
@@ -146,6 +145,8 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """The arms of a test that names none."""
+        from conformance.defaults import Defaults
+
         usual = Defaults()
         return Defaults(self.replicas or usual.replicas, self.executions or usual.executions)
 

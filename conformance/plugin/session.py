@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.plugin.options import Settings, known
-from conformance.plugin.record import Found, Record, Spool
+from conformance.plugin.spool import Spool
 
 if TYPE_CHECKING:
     from conformance.baseline import Baseline
     from conformance.errors import DeviceError
+    from conformance.plugin.found import Found
     from conformance.verdict import Observation, Verdict
 
 VERDICTS = "verdicts-*.jsonl"
@@ -33,6 +34,8 @@ CURE = (
 
 class Session:
     """A session of tests in one process.
+
+    What it needs of the package it imports when it needs it: most sessions that load the plugin never use it.
 
     Args:
         settings: what it was told.
@@ -119,6 +122,8 @@ class Session:
         results, notes = self._sarif(item, verdict, loop)
         found = tuple(self._found(one, folder) for one, folder in zip_longest(_told(verdict), folders))
         if found or results or notes:
+            from conformance.plugin.found import Record
+
             self.spool.add(Record(item.nodeid, found, results, notes))
         return verdict, folders[0] if folders else None
 
@@ -131,6 +136,8 @@ class Session:
         self._kept.clear()
 
     def _found(self, item: Observation, folder: str | None) -> Found:
+        from conformance.plugin.found import Found
+
         entry = None if self.settings.baseline is None else self.baseline.entry(item.signature)
         return Found(
             signature=item.signature,

@@ -1,48 +1,14 @@
-"""What a session says at its beginning and at its end."""
+"""What a session says at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 
-from conformance import __version__
-from conformance.plugin.options import Settings
-from conformance.plugin.record import Found, Record
-
-TENSORFLOWS = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "tf-nightly",
-    "tf-nightly-cpu",
-    "tensorflow-intel",
-    "tensorflow-macos",
-    "tensorflow-rocm",
-)
-"""The distributions that bring TensorFlow, the usual ones first."""
+from conformance.plugin.found import Found, Record
 
 MOST_TESTS = 3
 """The tests of a finding that are named; the others are counted."""
-
-
-def header(settings: Settings) -> list[str]:
-    """The versions that a verdict depends on, read without importing any, and the arms and devices that are planned."""
-    installed = {name: version for name in TENSORFLOWS if (version := _version(name))}
-    engine = [f"{name} {version}" for name, version in installed.items()] or ["no TensorFlow installed"]
-    others = [f"{name} {version}" for name in ("keras", "hypothesis") if (version := _version(name))]
-    return [f"conformance {__version__}: {', '.join([*engine, *others])}", f"conformance arms: {_arms(settings)}"]
-
-
-def _arms(settings: Settings) -> str:
-    defaults = settings.defaults
-    placements = ["single" if count == 1 else f"mirrored:{count}" for count in defaults.replicas]
-    told = f"{', '.join(placements)} in {', '.join(defaults.executions)} where a test names none"
-    if settings.replicas is None:
-        return f"{told}; devices are made for the first test that needs them"
-    from conformance.devices import AT_LEAST
-
-    devices = max(*defaults.replicas, AT_LEAST)
-    return f"{told}; {devices} logical devices, made before test modules are imported"
 
 
 def findings(records: Iterable[Record]) -> Iterator[str]:
@@ -82,10 +48,3 @@ def verdicts(outcomes: Iterable[str], report: Path) -> str:
     listed = list(outcomes)
     counts = ", ".join(f"{listed.count(outcome)} {outcome}" for outcome in sorted(set(listed)))
     return f"conformance: {counts or 'no verdicts'}, in {report}"
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

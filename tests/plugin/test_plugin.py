@@ -169,13 +169,13 @@ def test_the_header_names_the_versions(pytester: pytest.Pytester) -> None:
 
 
 def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from conformance.plugin import options, summary
+    from conformance.plugin import header, options
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(summary.metadata, "version", missing)
-    versions, _ = summary.header(options.Settings())
+    monkeypatch.setattr(header.metadata, "version", missing)
+    versions, _ = header.header(options.Settings())
     assert versions == f"conformance {conformance.__version__}: no TensorFlow installed"
 
 

@@ -8,66 +8,31 @@ when the session ends.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conformance.plugin.found import Record
 
 
-@dataclass(frozen=True)
-class Found:
-    """A divergence as the summary tells it.
-
-    Attributes:
-        signature: its signature.
-        message: seen, wanted and where.
-        cause: the cause's name.
-        explanation: the cause's sentence.
-        folder: the folder with its repro, or None.
-        known: what the baseline says of it, or None where it is news.
-    """
-
-    signature: str
-    message: str
-    cause: str
-    explanation: str
-    folder: str | None = None
-    known: str | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One judgement.
-
-    Attributes:
-        test: the test's id.
-        found: its divergences.
-        results: the same for SARIF, as plain data.
-        notes: what could not be judged.
-    """
-
-    test: str
-    found: tuple[Found, ...] = ()
-    results: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
 class Spool:
     """The records of a session.
 
-    Attributes:
+    Args:
         folder: where they are kept, shared by all processes of a session; None where there is only this one.
         worker: this process's name in it.
     """
 
-    folder: Path | None
-    worker: str
-    _own: list[Record] = field(default_factory=list)
+    def __init__(self, folder: Path | None, worker: str) -> None:
+        self.folder, self.worker = folder, worker
+        self._own: list[Record] = []
 
     def add(self, record: Record) -> None:
         """Keep a record."""
         self._own.append(record)
         if self.folder is not None:
+            from dataclasses import asdict
+
             with (self.folder / f"{self.worker}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(record)) + "\n")
 
@@ -86,5 +51,7 @@ def _read(line: str) -> Record | None:
     except ValueError:
         # The process died while it wrote.
         return None
+    from conformance.plugin.found import Found, Record
+
     found = tuple(Found(**item) for item in data["found"])
     return Record(data["test"], found, tuple(data["results"]), tuple(data["notes"]))
