@@ -100,14 +100,21 @@ def given(
         precisions=precisions,
     )
 
+    failed: dict[Case, Verdict] = {}
+
     def judged(case: Case) -> Verdict:
         from conformance.api import check
 
         __tracebackhide__ = True
+        if case in failed:
+            # Hypothesis runs the smallest case several times more, and its verdict was confirmed by a second run.
+            return failed[case]
         verdict = check(loop, case=case, replicas=counts, executions=names)
         if verdict.verdict == UNSUPPORTED:
             event(f"unsupported: {verdict.reason}")
             reject()
+        if not verdict.conforms:
+            failed[case] = verdict
         return verdict
 
     def decorate(test: Test) -> Test:

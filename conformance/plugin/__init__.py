@@ -16,7 +16,7 @@ from conformance.plugin import hooks, options
 from conformance.plugin.session import SESSION
 
 if TYPE_CHECKING:
-    from conformance.plugin.judge import Judge
+    from conformance.plugin.judge import Judge as Judge
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,3 +42,12 @@ def conformance(request: pytest.FixtureRequest) -> Judge:
     from conformance.plugin.judge import Judge
 
     return Judge(request.config.stash[SESSION], request.node)
+
+
+def __getattr__(name: str) -> object:
+    """`Judge`, the type of the fixture, for whoever annotates a test with it."""
+    if name == "Judge":
+        from conformance.plugin.judge import Judge
+
+        return Judge
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -104,19 +104,26 @@ class Hooks:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
-        if call.excinfo is not None:
-            if not item.config.option.fulltrace:
-                from conformance.plugin.internals import without_internals
-
-                call.excinfo = pytest.ExceptionInfo.from_exception(without_internals(call.excinfo.value))
-            if call.when == "call":
-                for verdict in _verdicts(call.excinfo.value):
-                    if not self._session.has_kept(verdict):
-                        self._session.keep(item, verdict, getattr(getattr(item, "obj", None), GIVEN, None))
-                    item.user_properties += properties(verdict)
+        # Without the engine nothing of ours can be in a failure, and nobody pays for looking.
+        if call.excinfo is not None and "conformance.errors" in sys.modules:
+            self._failed(item, call)
         if call.when == "teardown":
             self._session.forget()
         return (yield)
+
+    def _failed(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        from conformance.plugin.internals import remove_internals
+
+        assert call.excinfo is not None
+        error = call.excinfo.value
+        if not item.config.option.fulltrace and remove_internals(error):
+            call.excinfo = pytest.ExceptionInfo.from_exception(error)
+        if call.when != "call":
+            return
+        for verdict in _verdicts(error):
+            if not self._session.has_kept(verdict):
+                self._session.keep(item, verdict, getattr(getattr(item, "obj", None), GIVEN, None))
+            item.user_properties += properties(verdict)
 
     # The end.
 

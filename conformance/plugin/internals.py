@@ -14,19 +14,21 @@ from types import FrameType, TracebackType
 _OURS = "conformance."
 
 
-def without_internals(error: BaseException) -> BaseException:
-    """The same exception, and those it came from, without our frames in their tracebacks.
+def remove_internals(error: BaseException) -> bool:
+    """Take our frames out of the tracebacks of an exception and of those it came from; whether there were any.
 
     Not where our code itself is what fails: then its frames are what there is to look at. Of a divergence Hypothesis's
     frames are taken out as well: in an explicit example they would be the last ones.
     """
+    changed = False
     for one in _chain(error):
         steps = list(_steps(one.__traceback__))
         kept = [step for step in steps if not _is_internal(step.tb_frame, one)]
-        if not kept or len(kept) == len(steps) or (steps and _ours_fails(steps[-1].tb_frame, one)):
+        if not kept or len(kept) == len(steps) or _ours_fails(steps[-1].tb_frame, one):
             continue
         one.__traceback__ = _joined(kept)
-    return error
+        changed = True
+    return changed
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -179,6 +179,14 @@ def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyP
     assert versions == f"conformance {conformance.__version__}: no TensorFlow installed"
 
 
+def test_the_type_of_the_fixture_can_be_imported_to_annotate_a_test(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "from conformance.plugin import Judge\n"
+        "def test_it(conformance: Judge) -> None:\n    assert type(conformance) is Judge\n"
+    )
+    stand_in.runpytest_subprocess().assert_outcomes(passed=1)
+
+
 def test_the_plugin_can_be_turned_off(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess("-p", "no:conformance")
