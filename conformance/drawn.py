@@ -16,7 +16,7 @@ from hypothesis import event, reject, settings
 from hypothesis import given as hypothesis_given
 
 from conformance import strategies
-from conformance.defaults import current
+from conformance.defaults import current, with_known
 from conformance.errors import DivergenceError, UsageError
 from conformance.failure import failure
 from conformance.verdict import UNSUPPORTED
@@ -58,9 +58,10 @@ def given(
     The test takes `case`, `verdict`, both, or neither where a loop is on trial; its other arguments are fixtures.
     `verdict` is the judgement of the loop on the case, or of `fit` against the guide's loop where none is given. A test
     that takes it says itself what it should be. Otherwise a case that the loop does not conform on fails the test,
-    before its body runs. Under the pytest plugin Hypothesis's own deadline of 200 ms does not hold, for a training
-    takes longer; one that `@settings` names does. Cases that cannot be judged are passed over, as an event of
-    Hypothesis's statistics.
+    before its body runs. Cases that cannot be judged are passed over, as an event of Hypothesis's statistics.
+
+    Under the pytest plugin what the session's baseline knows is no failure, and Hypothesis's own deadline of 200 ms does
+    not hold, for a training takes longer; one that `@settings` names does.
 
     Args:
         loop: the loop on trial, as `conformance.check` takes it.
@@ -109,7 +110,7 @@ def given(
         if case in failed:
             # Hypothesis runs the smallest case several times more, and its verdict was confirmed by a second run.
             return failed[case]
-        verdict = check(loop, case=case, replicas=counts, executions=names)
+        verdict = with_known(check(loop, case=case, replicas=counts, executions=names), current().known)
         if verdict.verdict == UNSUPPORTED:
             event(f"unsupported: {verdict.reason}")
             reject()

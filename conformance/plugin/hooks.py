@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.options import SUFFIX, Settings, settings
+from conformance.plugin.options import SUFFIX, settings
 from conformance.plugin.session import SESSION, VERDICTS, Session, properties
 from conformance.plugin.spool import Spool
 
@@ -160,7 +160,7 @@ class Hooks:
 
     def pytest_unconfigure(self) -> None:
         """Forget the session's defaults, and remove the directory that only the processes of the session need."""
-        _use(Settings())
+        _forget()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -178,23 +178,24 @@ def register(config: pytest.Config) -> None:
     spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
     session = Session(told, spool)
     config.stash[SESSION] = session
-    _use(told)
-    if told.baseline is not None:
-        # Read now, so that what is wrong with it is said before anything runs.
-        _ = session.baseline
+    if told.replicas is not None or told.executions is not None or told.baseline is not None:
+        from dataclasses import replace
+
+        from conformance.defaults import use
+
+        # The baseline is read now, so that what is wrong with it is said before anything runs.
+        use(replace(told.defaults, known=frozenset(session.baseline.signatures)))
     if told.report is not None and not worker:
         _fresh(told.report)
     config.pluginmanager.register(Hooks(session, worker=worker), NAME)
 
 
-def _use(told: Settings) -> None:
-    """Let `conformance.given` know the arms that were asked for."""
-    if told.replicas is None and told.executions is None and "conformance.defaults" not in sys.modules:
-        # Nobody asked, and nobody has a reason to know.
-        return
-    from conformance.defaults import use
+def _forget() -> None:
+    """Leave no defaults to a later session of this process."""
+    if "conformance.defaults" in sys.modules:
+        from conformance.defaults import Defaults, use
 
-    use(told.defaults)
+        use(Defaults())
 
 
 def _fresh(report: Path) -> None:

@@ -79,19 +79,12 @@ class Session:
         return known(self.settings)
 
     def with_known(self, verdict: Verdict) -> Verdict:
-        """The verdict, `known` where the baseline has every divergence of it, else with the news first."""
-        from msgspec.structs import replace
-
-        from conformance.verdict import DIVERGES, KNOWN
-
-        if self.settings.baseline is None or verdict.verdict != DIVERGES:
+        """The verdict, `known` where the baseline has every divergence of it."""
+        if self.settings.baseline is None:
             return verdict
-        signatures = set(self.baseline.signatures)
-        news = [item for item in verdict.observations if item.signature not in signatures]
-        if not news:
-            return replace(verdict, verdict=KNOWN)
-        old = [item for item in verdict.observations if item.signature in signatures]
-        return replace(verdict, observations=(*news, *old))
+        from conformance.defaults import with_known
+
+        return with_known(verdict, frozenset(self.baseline.signatures))
 
     # What is found.
 

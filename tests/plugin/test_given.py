@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import conformance
@@ -218,6 +220,12 @@ def test_loop(case):
 """
     result = _run(stand_in, source, "--hypothesis-show-statistics")
     result.stdout.fnmatch_lines(["*unsupported: said*"])
+
+
+def test_what_the_baseline_knows_passes(stand_in: pytest.Pytester) -> None:
+    entry = {"signature": "trainer/loss/mask_ignored", "sentence": "We know."}
+    (stand_in.path / "known.json").write_text(json.dumps({"format": 2, "findings": [entry]}), "utf-8")
+    _run(stand_in, WRONG, "--conformance-baseline=known.json").assert_outcomes(passed=1)
 
 
 def test_the_marker_selects_tests_over_drawn_cases(stand_in: pytest.Pytester) -> None:

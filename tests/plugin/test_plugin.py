@@ -174,7 +174,7 @@ def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(header.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     versions, _ = header.header(options.Settings())
     assert versions == f"conformance {conformance.__version__}: no TensorFlow installed"
 
