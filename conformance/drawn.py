@@ -60,8 +60,8 @@ def given(
     that takes it says itself what it should be. Otherwise a case that the loop does not conform on fails the test,
     before its body runs. Cases that cannot be judged are passed over, as an event of Hypothesis's statistics.
 
-    Under the pytest plugin what the session's baseline knows is no failure, and Hypothesis's own deadline of 200 ms does
-    not hold, for a training takes longer; one that `@settings` names does.
+    Under the pytest plugin what the session's baseline knows is no failure, and Hypothesis's own deadline of 200 ms
+    does not hold, for a training takes longer; one that `@settings` names does.
 
     Args:
         loop: the loop on trial, as `conformance.check` takes it.
