@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from conformance import strategies
     from conformance.api import assert_conforms, check
     from conformance.case import Case, load_case, save_case
+    from conformance.drawn import given
     from conformance.errors import DivergenceError
     from conformance.verdict import Verdict
 
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "assert_conforms",
     "check",
+    "given",
     "load_case",
     "save_case",
     "strategies",
@@ -36,6 +38,7 @@ _HOMES = {
     "Verdict": "conformance.verdict",
     "assert_conforms": "conformance.api",
     "check": "conformance.api",
+    "given": "conformance.drawn",
     "load_case": "conformance.case",
     "save_case": "conformance.case",
 }

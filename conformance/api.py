@@ -14,6 +14,7 @@ from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
 from conformance.errors import DivergenceError, UsageError
+from conformance.failure import failure
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
@@ -155,13 +156,14 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
         The verdict, which conforms.
 
     Raises:
-        DivergenceError: when it does not; an `AssertionError`, with the verdict as its message and attribute.
+        DivergenceError: when it does not; an `AssertionError` that says what is wrong, where, why and what cures it in
+            at most 25 lines, with the whole verdict as its attribute.
         UsageError: as `check` does.
     """
     __tracebackhide__ = True
     verdict = check(train_step, **arguments)
     if not verdict.conforms:
-        raise DivergenceError(str(verdict), verdict)
+        raise DivergenceError(failure(verdict), verdict)
     return verdict
 
 

@@ -32,13 +32,13 @@ def claim(report: Path, signature: str) -> bool:
     return True
 
 
-def write(report: Path, verdict: Verdict, original: Case, attempts: int, seconds: float) -> FindingMade:
+def write(report: Path, verdict: Verdict, original: Case | None, attempts: int, seconds: float) -> FindingMade:
     """Write a finding's folder, with its script run in a clean process, and say so.
 
     Args:
         report: the report's directory.
         verdict: the verdict on the minimal case, the finding first.
-        original: the case it was found in.
+        original: the case it was found in; None where parts of a user's own were judged.
         attempts: how many smaller cases were tried.
         seconds: how long that took.
     """

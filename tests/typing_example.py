@@ -102,3 +102,8 @@ def strategies_draw_cases() -> object:
 def the_fixture_judges(conformance: Judge) -> None:
     verdict = conformance.check(train_step, model=build_model, loss="mse", optimizer="sgd", data=(x, y))
     assert verdict.conforms
+
+
+@conformance.given(loop=train_step, max_layers=2, replicas=(1, 2), optimizers=["SGD"])
+def test_over_drawn_cases(case: conformance.Case, verdict: conformance.Verdict) -> None:
+    assert verdict.conforms or case.data.sample_weight

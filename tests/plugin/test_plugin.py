@@ -15,24 +15,6 @@ import pytest
 
 import conformance
 
-STAND_IN = """
-import sys, types
-from conformance import DivergenceError, Verdict
-
-def check(train_step=None, *, verdict="conforms"):
-    return Verdict(case=None, verdict=verdict)
-
-def assert_conforms(train_step=None, *, verdict="conforms"):
-    judged = check(verdict=verdict)
-    if not judged.conforms:
-        raise DivergenceError(str(judged), judged)
-    return judged
-
-api = types.ModuleType("conformance.api")
-api.check, api.assert_conforms = check, assert_conforms
-sys.modules["conformance.api"] = api
-"""
-
 TESTS = """
 import pytest
 
@@ -51,11 +33,10 @@ def test_of_something_else():
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
+def project(stand_in: pytest.Pytester) -> pytest.Pytester:
     """A project with tests that use the fixture."""
-    pytester.makeconftest(STAND_IN)
-    pytester.makepyfile(test_training=TESTS)
-    return pytester
+    stand_in.makepyfile(test_training=TESTS)
+    return stand_in
 
 
 def _verdicts(pytester: pytest.Pytester, report: str) -> dict[str, dict[str, Any]]:
@@ -99,41 +80,14 @@ def test_a_second_session_leaves_no_verdicts_of_the_first(project: pytest.Pytest
     assert (project.path / "out" / "notes.txt").exists()
 
 
-def test_a_worker_that_dies_has_already_said_its_verdicts(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(STAND_IN)
+def test_a_worker_that_dies_has_already_said_its_verdicts(stand_in: pytest.Pytester) -> None:
+    pytester = stand_in
     pytester.makepyfile("import os\ndef test_dies(conformance):\n    conformance.check()\n    os._exit(3)")
     pytester.runpytest_subprocess("-n1", "--max-worker-restart=0", "--conformance-report=out")
     assert _verdicts(pytester, "out").keys() == {"test_dies"}
 
 
 # What machines read: properties of a failing test, and SARIF.
-
-FINDS = """
-import sys, types
-from conformance import DivergenceError, Verdict
-from conformance.stage import Stage
-from conformance.verdict import ArmReport, Cause, Divergence, Observation
-
-def judged(verdict, text):
-    arms = ("trial/single/graph", "fit/single/graph")
-    found = Divergence(arms=arms, axis="trainer", step=0, stage=Stage.LOSS, variable="loss", magnitude=1.0,
-                       allowed=0.0, message=text)
-    seen = Observation(divergence=found, cause=Cause(name="mask_ignored", explanation=text, advice=text),
-                       signature="trainer/loss/mask_ignored", wrong_arm=arms[0])
-    reports = tuple(ArmReport(arm=arm, status="ran") for arm in arms)
-    observations = () if verdict == "unsupported" else (seen,)
-    return Verdict(case=None, verdict=verdict, arms=reports, observations=observations, reason=text)
-
-def check(train_step=None, *, verdict="diverges", text="said"):
-    return judged(verdict, text)
-
-def assert_conforms(train_step=None, *, verdict="diverges", text="said"):
-    raise DivergenceError(text, judged(verdict, text))
-
-api = types.ModuleType("conformance.api")
-api.check, api.assert_conforms = check, assert_conforms
-sys.modules["conformance.api"] = api
-"""
 
 LOOPS = """
 def train_step(model, x, y, loss_fn):
@@ -146,29 +100,27 @@ import pytest
 from loops import train_step
 
 def test_fails(conformance):
-    conformance.assert_conforms(train_step)
+    conformance.assert_conforms(train_step, verdict="diverges")
 
 def test_looks(conformance):
-    conformance.check(train_step=train_step)
+    conformance.check(train_step=train_step, verdict="diverges")
 
 def test_fit_alone(conformance):
-    conformance.check()
+    conformance.check(verdict="diverges")
 
 def test_cannot(conformance):
     conformance.check(train_step, verdict="unsupported")
 
 def test_hostile(conformance):
-    conformance.assert_conforms(train_step, text="\\x1b[31m]]><b>&\\x00\\u202e [x](y)")
+    conformance.assert_conforms(train_step, verdict="diverges", text="\\x1b[31m]]><b>&\\x00\\u202e [x](y)")
 """
 
 
 @pytest.fixture
-def finds(pytester: pytest.Pytester) -> pytest.Pytester:
+def finds(stand_in: pytest.Pytester) -> pytest.Pytester:
     """A project whose loop has a finding."""
-    pytester.makeconftest(FINDS)
-    pytester.makepyfile(loops=LOOPS, test_training=FINDING_TESTS)
-    pytester.syspathinsert()
-    return pytester
+    stand_in.makepyfile(loops=LOOPS, test_training=FINDING_TESTS)
+    return stand_in
 
 
 @pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "two workers"])
@@ -217,13 +169,22 @@ def test_the_header_names_the_versions(pytester: pytest.Pytester) -> None:
 
 
 def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from conformance import plugin
+    from conformance.plugin import header, options
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(plugin.metadata, "version", missing)
-    assert plugin.pytest_report_header() == f"conformance {conformance.__version__}: no TensorFlow installed"
+    monkeypatch.setattr(metadata, "version", missing)
+    versions, _ = header.header(options.Settings())
+    assert versions == f"conformance {conformance.__version__}: no TensorFlow installed"
+
+
+def test_the_type_of_the_fixture_can_be_imported_to_annotate_a_test(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "from conformance.plugin import Judge\n"
+        "def test_it(conformance: Judge) -> None:\n    assert type(conformance) is Judge\n"
+    )
+    stand_in.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_the_plugin_can_be_turned_off(pytester: pytest.Pytester) -> None:

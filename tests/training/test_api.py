@@ -11,6 +11,7 @@ import pytest
 import conformance
 from conformance import cases
 from conformance.errors import UsageError
+from conformance.failure import failure
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(100, 10)).astype("float32")
@@ -103,7 +104,7 @@ def test_a_step_that_forgets_the_penalties_is_an_assertion_error() -> None:
     assert isinstance(raised.value, conformance.DivergenceError)
     verdict = raised.value.verdict
     assert isinstance(verdict, conformance.Verdict)
-    assert str(raised.value) == str(verdict)
+    assert str(raised.value) == failure(verdict)
     assert verdict.verdict == "diverges"
     assert verdict.wrong_arm == "trial/single/graph"
     assert verdict.divergence is not None

@@ -71,7 +71,11 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
-    ("api", "info", "plugin"),
+    ("failure",),
+    ("api", "info"),
+    ("defaults",),
+    ("drawn",),
+    ("plugin.*", "plugin"),
     ("cli.*", "cli", "cases.make"),
     # The package's own `__init__`: it names the API, so nobody inside may import from it.
     ("",),

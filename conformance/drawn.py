@@ -1,0 +1,192 @@
+"""`given`: a test over drawn cases, and a user's loop on trial in each of them.
+
+It is `hypothesis.given` over `strategies.cases`, called once and with nothing around it, so that `@settings`,
+`@example`, `@seed`, the database, `--hypothesis-seed` and shrinking are Hypothesis's own. What is added is inside: the
+case is judged before the body of the test sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import event, reject, settings
+from hypothesis import given as hypothesis_given
+
+from conformance import strategies
+from conformance.defaults import current, with_known
+from conformance.errors import DivergenceError, UsageError
+from conformance.failure import failure
+from conformance.verdict import UNSUPPORTED
+
+if TYPE_CHECKING:
+    from conformance.case import Case
+    from conformance.verdict import Verdict
+
+CASE, VERDICT = "case", "verdict"
+"""The arguments that a test may have beside its fixtures."""
+
+MARK = "_conformance_given"
+"""What is left on the test for the pytest plugin: the loop, or None."""
+
+Test = Callable[..., Any]
+
+_UNNAMED = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
+
+def given(
+    *,
+    loop: Callable[..., Any] | None = None,
+    replicas: int | Sequence[int] | None = None,
+    executions: Sequence[str] | None = None,
+    max_layers: int = 5,
+    layers: Iterable[str] | None = None,
+    losses: Iterable[str] | None = None,
+    optimizers: Iterable[str] | None = None,
+    feeds: Iterable[str] | None = None,
+    kinds: Iterable[str] | None = None,
+    precisions: Iterable[str] = ("float32",),
+) -> Callable[[Test], Test]:
+    """Run a test on drawn cases, with Hypothesis.
+
+    The test takes `case`, `verdict`, both, or neither where a loop is on trial; its other arguments are fixtures.
+    `verdict` is the judgement of the loop on the case, or of `fit` against the guide's loop where none is given. A test
+    that takes it says itself what it should be. Otherwise a case that the loop does not conform on fails the test,
+    before its body runs. Cases that cannot be judged are passed over, as an event of Hypothesis's statistics.
+
+    Under the pytest plugin what the session's baseline knows is no failure, and Hypothesis's own deadline of 200 ms
+    does not hold, for a training takes longer; one that `@settings` names does.
+
+    Args:
+        loop: the loop on trial, as `conformance.check` takes it.
+        replicas: numbers of replicas to judge on, as `conformance.check` takes them; N alone is 1 and N. By default the
+            session's `--conformance-replicas`, or 1. An epoch has at least a row for each.
+        executions: as `conformance.check` takes them; by default the session's, or `graph`.
+        max_layers: this and the rest as `conformance.strategies.cases` takes them.
+        layers: the layers to draw from.
+        losses: the losses to draw from.
+        optimizers: the optimizers to draw from.
+        feeds: the feeds to draw from.
+        kinds: the kinds of models to draw from.
+        precisions: the precisions to draw from.
+
+    Raises:
+        UsageError: when an argument is out of range, or the test takes neither `case` nor `verdict` and there is no
+            loop.
+
+    Example:
+        >>> from hypothesis import settings
+        >>> @settings(max_examples=3, database=None)
+        ... @given(losses=["mean_squared_error"], max_layers=1)
+        ... def test_there_is_a_loss_an_output(case):
+        ...     assert len(case.losses) == len(case.model.outputs)
+        >>> test_there_is_a_loss_an_output()
+    """
+    counts = _counts(replicas)
+    names = current().executions if executions is None else tuple(executions)
+    cases = strategies.cases(
+        replicas=max(counts),
+        max_layers=max_layers,
+        layers=layers,
+        losses=losses,
+        optimizers=optimizers,
+        feeds=feeds,
+        kinds=kinds,
+        precisions=precisions,
+    )
+
+    failed: dict[Case, Verdict] = {}
+
+    def judged(case: Case) -> Verdict:
+        from conformance.api import check
+
+        __tracebackhide__ = True
+        if case in failed:
+            # Hypothesis runs the smallest case several times more, and its verdict was confirmed by a second run.
+            return failed[case]
+        verdict = with_known(check(loop, case=case, replicas=counts, executions=names), current().known)
+        if verdict.verdict == UNSUPPORTED:
+            event(f"unsupported: {verdict.reason}")
+            reject()
+        if not verdict.conforms:
+            failed[case] = verdict
+        return verdict
+
+    def decorate(test: Test) -> Test:
+        signature = inspect.signature(test)
+        takes = {name for name in (CASE, VERDICT) if name in signature.parameters}
+        if not takes and loop is None:
+            raise UsageError(
+                f"{test.__name__}{signature} takes neither case nor verdict, and there is no loop to judge"
+            )
+        unnamed = [name for name, item in signature.parameters.items() if item.kind in _UNNAMED]
+        if unnamed:
+            raise UsageError(f"{test.__name__}{signature} takes {unnamed[0]!r} by its place; name every argument")
+        seen = _without_verdict(signature)
+
+        @functools.wraps(test)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            arguments = seen.bind(*args, **kwargs).arguments
+            case = arguments[CASE]
+            if loop is not None or VERDICT in takes:
+                verdict = judged(case)
+                if VERDICT in takes:
+                    arguments[VERDICT] = verdict
+                elif not verdict.conforms:
+                    raise DivergenceError(failure(verdict), verdict)
+            if CASE not in takes:
+                del arguments[CASE]
+            return test(**arguments)
+
+        inner.__signature__ = seen  # type: ignore[attr-defined]
+        made: Test = hypothesis_given(case=cases)(inner)
+        _stand(made, test)
+        setattr(made, MARK, loop)
+        return made
+
+    return decorate
+
+
+def _stand(made: Any, test: Any) -> None:
+    """Let what Hypothesis made say that it stands where the user's function does: tracebacks show that line."""
+    code = getattr(test, "__code__", None)
+    if code is not None:
+        made.__code__ = made.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno)
+
+
+def without_usual_deadline(test: Test) -> None:
+    """Lift the deadline of a test that has the one which Hypothesis gives to every test.
+
+    `@settings` stands above `given`, so it can be done only when both are through with the test.
+    """
+    name = "_hypothesis_internal_use_settings"
+    told = getattr(test, name, None)
+    if told is not None and told.deadline == settings.get_profile("default").deadline:
+        setattr(test, name, settings(told, deadline=None))
+
+
+def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The numbers of replicas to judge on; what is wrong with a number is said by who takes it."""
+    if given is None:
+        return current().replicas
+    if isinstance(given, int):
+        return tuple(dict.fromkeys((1, given)))
+    counts = tuple(given)
+    if not counts or not all(isinstance(count, int) for count in counts):
+        raise UsageError(f"replicas={given!r} should be whole numbers, as in (1, 2)")
+    return counts
+
+
+def _without_verdict(signature: inspect.Signature) -> inspect.Signature:
+    """The signature that Hypothesis sees: the case, and the fixtures that pytest fills in."""
+    kept = [item for name, item in signature.parameters.items() if name not in (CASE, VERDICT)]
+    place = sum(item.kind is item.POSITIONAL_OR_KEYWORD for item in kept)
+    kept.insert(place, inspect.Parameter(CASE, inspect.Parameter.POSITIONAL_OR_KEYWORD))
+    return signature.replace(parameters=kept)

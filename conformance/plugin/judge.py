@@ -1,0 +1,72 @@
+"""What the fixture `conformance` is: the package's two verbs, with the session's options and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.plugin.session import Session
+
+if TYPE_CHECKING:
+    from conformance.verdict import Verdict
+
+
+class Judge:
+    """`conformance.check` and `conformance.assert_conforms`, as the session's options have them.
+
+    Where a test does not say `replicas` or `executions` the session's are taken; every verdict is kept.
+
+    Args:
+        session: the session.
+        item: the test that asks.
+    """
+
+    def __init__(self, session: Session, item: pytest.Item) -> None:
+        self._session, self._item = session, item
+
+    def check(self, *args: Any, **kwargs: Any) -> Verdict:
+        """Judge a training, as `conformance.check` does, with its arguments.
+
+        A divergence that the session's baseline knows makes the verdict `known`, which conforms.
+        """
+        __tracebackhide__ = True
+        return self._judged(args, kwargs)[0]
+
+    def assert_conforms(self, *args: Any, **kwargs: Any) -> Verdict:
+        """Judge a training, as `conformance.assert_conforms` does, with its arguments.
+
+        Raises:
+            DivergenceError: when it does not conform, other than the session's baseline knows.
+        """
+        __tracebackhide__ = True
+        verdict, folder = self._judged(args, kwargs)
+        if not verdict.conforms:
+            from conformance.errors import DivergenceError
+            from conformance.failure import failure
+
+            raise DivergenceError(failure(verdict, report=folder), verdict)
+        return verdict
+
+    def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Verdict, str | None]:
+        __tracebackhide__ = True
+        from conformance.api import check
+        from conformance.errors import DeviceError
+
+        defaults = self._session.settings.defaults
+        asked = {"replicas": defaults.replicas, "executions": defaults.executions, **kwargs}
+        try:
+            verdict = check(*args, **asked)
+        except DeviceError as error:
+            raise self._session.too_late(error, asked["replicas"]) from None
+        return self._session.keep(self._item, self._session.with_known(verdict), on_trial(verdict, args, kwargs))
+
+
+def on_trial(verdict: Verdict, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a finding points at: the loop, or what makes the model where its own `train_step` is on trial."""
+    loop = args[0] if args else kwargs.get("train_step")
+    if loop is not None:
+        return loop
+    trial = any(report.arm.startswith("trial/") for report in verdict.arms)
+    return kwargs.get("model") if trial else None

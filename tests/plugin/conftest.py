@@ -1,0 +1,73 @@
+"""A project of somebody else's, in which the engine is stood in for.
+
+What is under test is what the plugin does with a verdict, so `conformance.api.check` gives the verdict that a test asks
+it for, and `conformance.devices` writes down what it is asked for.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+STAND_IN = """
+import os, sys, types
+from conformance.errors import DeviceError
+from conformance.finding import slug
+from conformance.stage import Stage
+from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
+
+def judged(verdict="conforms", text="said", signature="trainer/loss/mask_ignored"):
+    arms = ("trial/single/graph", "fit/single/graph")
+    found = Divergence(arms=arms, axis="trainer", step=3, stage=Stage.LOSS, variable="loss", magnitude=1.0,
+                       allowed=0.0, message=f"loss[step 3] {text}")
+    names = signature if isinstance(signature, tuple) else (signature,)
+    seen = tuple(
+        Observation(divergence=found, cause=Cause(name=name.rpartition("/")[2], explanation=text, advice=text),
+                    signature=name, wrong_arm=arms[0])
+        for name in names
+    )
+    reports = tuple(ArmReport(arm=arm, status="ran") for arm in arms)
+    return Verdict(case=None, verdict=verdict, arms=reports, reason=None if verdict == "diverges" else text,
+                   observations=seen if verdict == "diverges" else ())
+
+def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), executions=("graph",), **told):
+    with open("asked.txt", "a") as file:
+        print("check", *replicas, *executions, file=file)
+    if os.environ.get("LATE"):
+        raise DeviceError("TensorFlow already started with 1")
+    if train_step is not None and case is not None:
+        return train_step(case)
+    if case is not None:
+        verdict = {2: "unsupported"}.get(case.seed) or ("conforms", "diverges")[case.seed % 2]
+    return judged(verdict, **told)
+
+def set_up(replicas, **_):
+    with open("asked.txt", "a") as file:
+        print("devices", replicas, file=file)
+    if os.environ.get("STARTED") and replicas > 1:
+        raise DeviceError(f"TensorFlow already started with 1, and {replicas} are needed")
+
+api = types.ModuleType("conformance.api")
+api.check, api.judged = check, judged
+devices = types.ModuleType("conformance.devices")
+devices.set_up, devices.AT_LEAST = set_up, 4
+findings = types.ModuleType("conformance.findings")
+findings.claim = lambda report, signature: not (report / "findings" / slug(signature)).exists()
+
+def write(report, verdict, original, attempts, seconds):
+    folder = report / "findings" / slug(verdict.signature)
+    folder.mkdir(parents=True)
+    (folder / "repro.py").write_text(verdict.signature)
+
+findings.write = write
+sys.modules.update({"conformance.api": api, "conformance.devices": devices, "conformance.findings": findings})
+"""
+
+
+@pytest.fixture
+def stand_in(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """An empty project with the stand-in."""
+    pytester.makeconftest(STAND_IN)
+    pytester.syspathinsert()
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return pytester

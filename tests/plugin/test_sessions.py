@@ -1,0 +1,148 @@
+"""Sessions of every kind tell the same findings: alone, distributed in any way, cut short, run again, killed."""
+
+from __future__ import annotations
+
+import pytest
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_wrong(conformance, number):
+    conformance.assert_conforms(verdict="diverges", text="wrong \\x1b[31m[red]")
+
+class TestMore:
+    def test_other(self, conformance):
+        conformance.check(verdict="diverges", signature="both/loss/clip_order")
+
+    def test_right(self, conformance):
+        conformance.assert_conforms()
+"""
+
+SUMMARY = [
+    "*= conformance =*",
+    "both/loss/clip_order",
+    "  loss[[]step 3[]] said",
+    "  cause: clip_order: said",
+    "  tests: test_it.py::TestMore::test_other",
+    "trainer/loss/mask_ignored",
+    "  loss[[]step 3[]] wrong [[]red[]]",
+    "  cause: mask_ignored: wrong [[]red[]]",
+    "  tests: test_it.py::test_wrong[[]0[]], test_it.py::test_wrong[[]1[]], test_it.py::test_wrong[[]2[]] and 1 more",
+]
+
+
+@pytest.fixture
+def project(stand_in: pytest.Pytester) -> pytest.Pytester:
+    """A project with two findings."""
+    stand_in.makepyfile(test_it=TESTS)
+    return stand_in
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("-pno:xdist",), *(("-n2", f"--dist={dist}") for dist in ("load", "loadscope", "worksteal", "each"))],
+    ids=lambda options: " ".join(options) or "plain",
+)
+def test_the_summary_tells_every_finding_once_by_its_signature(
+    project: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    result = project.runpytest_subprocess(*options)
+    times = 2 if "--dist=each" in options else 1
+    result.assert_outcomes(passed=2 * times, failed=4 * times)
+    told = result.stdout.str().partition("= conformance =")[2].splitlines()[1:9]
+    # Alone the findings come as they are met, from several processes sorted by test.
+    blocks = sorted([told[:4], told[4:]])
+    assert blocks == sorted(
+        [
+            [line.replace("[[]", "[").replace("[]]", "]") for line in block]
+            for block in (
+                SUMMARY[1:5],
+                SUMMARY[5:],
+            )
+        ]
+    )
+
+
+def test_the_summary_names_the_folder_of_a_finding_and_the_failure_its_repro(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--conformance-report=out", "-k", "wrong", "--junitxml=out.xml")
+    folder = project.path / "out" / "findings" / "trainer-loss-mask-ignored"
+    result.stdout.fnmatch_lines([f"E*repro: {folder / 'repro.py'}", f"  folder: {folder}"])
+    assert f'<property name="repro" value="{folder / "repro.py"}"' in (project.path / "out.xml").read_text("utf-8")
+
+
+def test_a_finding_that_no_fixture_saw_is_told_too(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "import conformance\nfrom conformance.api import judged\n"
+        "def test_it():\n    raise conformance.DivergenceError('said', judged('diverges'))\n"
+    )
+    result = stand_in.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["trainer/loss/mask_ignored", "  tests: *::test_it"])
+
+
+def test_a_session_without_findings_has_no_section(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile("def test_it(conformance):\n    conformance.assert_conforms()\n")
+    result = stand_in.runpytest_subprocess()
+    result.stdout.no_fnmatch_line("*= conformance =*")
+
+
+@pytest.mark.parametrize("report", [(), ("--conformance-report=out",)], ids=["without a report", "with a report"])
+def test_a_worker_that_dies_loses_no_finding(stand_in: pytest.Pytester, report: tuple[str, ...]) -> None:
+    stand_in.makepyfile(
+        test_it="import os\ndef test_dies(conformance):\n    conformance.check(verdict='diverges')\n    os._exit(3)"
+    )
+    options = ("-n1", "--max-worker-restart=0", "--conformance-sarif=out.sarif")
+    result = stand_in.runpytest_subprocess(*options, *report)
+    result.stdout.fnmatch_lines(["*= conformance =*", "trainer/loss/mask_ignored", "  tests: test_it.py::test_dies"])
+    assert "trainer/loss/mask_ignored" in (stand_in.path / "out.sarif").read_text("utf-8")
+
+
+def test_only_what_failed_runs_again(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess().assert_outcomes(passed=2, failed=4)
+    result = project.runpytest_subprocess("--lf")
+    result.assert_outcomes(failed=4)
+    result.stdout.no_fnmatch_line("both/loss/clip_order")
+
+
+def test_a_session_that_stops_at_the_first_failure_tells_it(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("-x")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["trainer/loss/mask_ignored", "  tests: test_it.py::test_wrong[[]0[]]"])
+
+
+def test_without_the_plugin_the_fixture_is_missing_in_pytests_own_words(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("-pno:conformance")
+    result.assert_outcomes(errors=6)
+    result.stdout.fnmatch_lines(["E*fixture 'conformance' not found"])
+
+
+def test_the_header_names_the_arms(stand_in: pytest.Pytester) -> None:
+    result = stand_in.runpytest_subprocess("--conformance-replicas=1,8", "--conformance-executions=graph,eager")
+    result.stdout.fnmatch_lines(
+        ["conformance arms: single, mirrored:8 in graph, eager where a test names none; 8 logical devices, made*"]
+    )
+
+
+RAISES = """
+def mine(case):
+    raise KeyError("mine")
+
+def test_it(conformance):
+    conformance.check(mine, case=0)
+"""
+
+
+def test_what_the_users_own_code_raises_is_shown_without_the_engine(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(test_it=RAISES)
+    told = stand_in.runpytest_subprocess().stdout.str()
+    assert 'raise KeyError("mine")' in told
+    assert "judge.py" not in told
+    assert "judge.py" in stand_in.runpytest_subprocess("--full-trace").stdout.str()
+
+
+def test_where_the_engine_itself_fails_its_frames_are_shown(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "def test_ours():\n    from conformance.plugin.summary import findings\n    list(findings([None]))\n"
+    )
+    told = stand_in.runpytest_subprocess().stdout.str()
+    assert "summary.py" in told
