@@ -22,7 +22,6 @@ import pytest
 import conformance
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
-from conformance.plugin import Judge
 from conformance.prepare import release
 from conformance.strategies.register_layer import REGISTERED
 from conformance.strategies.register_loss import REGISTERED_LOSSES
@@ -53,7 +52,9 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", pages.GUIDE, ids=lambda page: page.stem)
-def test_what_a_page_shows_is_what_happens(page: Path, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_page_shows_is_what_happens(
+    page: Path, clean: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     module = types.ModuleType(f"guide_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     told = []
@@ -64,7 +65,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, clean: Path, monkeypatch:
             (clean / block.file).parent.mkdir(parents=True, exist_ok=True)
             (clean / block.file).write_text(block.source, "utf-8")
         elif block.language == "python":
-            told += _differing(block, block.prints, _run(block, module, clean))
+            told += _differing(block, block.prints, _run(block, module, clean, request))
         elif block.language == "console":
             code = 0
             for item in pages.commands(block):
@@ -73,7 +74,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, clean: Path, monkeypatch:
     assert not told, "\n\n".join(told)
 
 
-def _run(block: pages.Block, module: types.ModuleType, folder: Path) -> str:
+def _run(block: pages.Block, module: types.ModuleType, folder: Path, request: pytest.FixtureRequest) -> str:
     """Run a block in its page's module; the tests that it defines are called too. What it prints."""
     before = set(vars(module))
     # A file of its own, for TensorFlow reads the source of what it compiles.
@@ -82,14 +83,14 @@ def _run(block: pages.Block, module: types.ModuleType, folder: Path) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(file.read_text("utf-8"), file, "exec"), vars(module))  # noqa: S102 - the guide's own code
         for name in [name for name in vars(module) if name not in before and name.startswith("test_")]:
-            _test(vars(module)[name])
+            _test(vars(module)[name], request)
     return out.getvalue()
 
 
-def _test(function: Any) -> None:
+def _test(function: Any, request: pytest.FixtureRequest) -> None:
     code = getattr(function, "__code__", None)
     takes = code is not None and "conformance" in code.co_varnames[: code.co_argcount]
-    function(**({"conformance": Judge("guide")} if takes else {}))
+    function(**({"conformance": request.getfixturevalue("conformance")} if takes else {}))
 
 
 def _call(command: pages.Command) -> tuple[str, int]:
