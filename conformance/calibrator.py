@@ -110,7 +110,7 @@ class _Case:
     def _judge(self, trace: Trace) -> None:
         try:
             if self._referee is None:
-                self._referee = Referee(self.subject, thorough=True)
+                self._referee = Referee(self.subject, thorough=True, alternatives=False)
         except UnsupportedError as error:
             self._skipped[f"everything of {trace.arm}: {error}"] += 1
             return

@@ -87,6 +87,8 @@ class Judge:
         case: the case it came from, if any: causes that are tested by changing the case need it.
         trial: the user's loop, given on to changed cases.
         quick: believe a difference at first sight, for shrinking; what is left at the end is judged in full.
+        alternatives: say of a cause which others this training cannot tell from it; a search asks that of the cases
+            that it ends with alone.
     """
 
     def __init__(
@@ -97,9 +99,10 @@ class Judge:
         trial: Callable[..., Any] | None = None,
         *,
         quick: bool = False,
+        alternatives: bool = True,
     ) -> None:
         self.subject, self.plan, self.case, self.trial = subject, plan, case, trial
-        self._quick = quick
+        self._quick, self._alternatives = quick, alternatives and not quick
         self._vanished: dict[tuple[int, Case], bool] = {}
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
@@ -143,7 +146,7 @@ class Judge:
     def referee(self) -> Referee | None:
         """The referee of this training; None where its model cannot be made in float64."""
         try:
-            return Referee(self.subject, alternatives=not self._quick)
+            return Referee(self.subject, alternatives=self._alternatives)
         except UnsupportedError as error:
             self._unjudged.append(f"{UNJUDGED}: {shortened(str(error))}")
             return None
@@ -534,7 +537,14 @@ def _options(prepared: PreparedArm) -> dict[str, Any]:
     return {key: value for key, value in config.get_config().items() if value}
 
 
-def judge_case(case: Case, plan: Plan, trial: Callable[..., Any] | None = None, *, quick: bool = False) -> Verdict:
+def judge_case(
+    case: Case,
+    plan: Plan,
+    trial: Callable[..., Any] | None = None,
+    *,
+    quick: bool = False,
+    alternatives: bool = True,
+) -> Verdict:
     """The verdict on a case.
 
     Args:
@@ -542,9 +552,10 @@ def judge_case(case: Case, plan: Plan, trial: Callable[..., Any] | None = None, 
         plan: the arms.
         trial: a user's loop; the plan names it `trial`.
         quick: see `Judge`.
+        alternatives: see `Judge`.
     """
     try:
-        return Judge(training(case, trial), plan, case, trial, quick=quick).verdict()
+        return Judge(training(case, trial), plan, case, trial, quick=quick, alternatives=alternatives).verdict()
     finally:
         release()
 

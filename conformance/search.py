@@ -137,7 +137,7 @@ class Search:
         index = len(self._verdicts)
         self._emit(CaseStarted(index=index, case=to_json(case)))
         started, worked = time.monotonic(), time.process_time()
-        verdict = judge_case(case, self.plan)
+        verdict = judge_case(case, self.plan, alternatives=False)
         self._verdicts[case], self._costs[case] = verdict, time.process_time() - worked
         self._emit(judged(index, verdict, time.monotonic() - started, self._known))
         return verdict

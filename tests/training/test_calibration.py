@@ -183,9 +183,9 @@ def test_every_ratio_is_measured_with_all_perturbed_evaluations(monkeypatch: pyt
     made: list[bool] = []
 
     class Noted(Referee):
-        def __init__(self, *arguments: Any, thorough: bool = False) -> None:
+        def __init__(self, *arguments: Any, thorough: bool = False, alternatives: bool = True) -> None:
             made.append(thorough)
-            super().__init__(*arguments, thorough=thorough)
+            super().__init__(*arguments, thorough=thorough, alternatives=alternatives)
 
     monkeypatch.setattr(calibrator, "Referee", Noted)
     assert calibrate(cases.load("rows_33_in_16"), Plan(("loop",), executions=("eager",))).arms == 1
