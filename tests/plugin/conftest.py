@@ -71,3 +71,10 @@ def stand_in(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pyte
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     return pytester
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions as a person runs them: in CI Hypothesis draws without a seed and a database, and pytest cuts nothing."""
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "TF_BUILD"):
+        monkeypatch.delenv(name, raising=False)
