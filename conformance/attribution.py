@@ -18,8 +18,7 @@ from conformance.compare import constant_ratio, ulps_apart
 from conformance.diagnose import signature
 from conformance.referee.departure import Departure, Judgement, Named
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
-from conformance.stage import Stage
-from conformance.trace import FINAL
+from conformance.stage import FINAL, Stage
 from conformance.verdict import Cause, Divergence, Expected
 
 REFEREE = "referee"

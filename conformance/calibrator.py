@@ -21,7 +21,8 @@ from conformance.judge import Plan
 from conformance.prepare import PreparedArm, release
 from conformance.referee.departure import Judgement
 from conformance.referee.judgement import Referee
-from conformance.trace import FINAL, Trace
+from conformance.stage import FINAL
+from conformance.trace import Trace
 from conformance.training import Training, training
 
 

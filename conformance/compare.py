@@ -13,9 +13,9 @@ import numpy as np
 from conformance.arm import Arm
 from conformance.data import Array
 from conformance.margin import Margins, Meter
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 from conformance.tolerance import Allowance, distance
-from conformance.trace import FINAL, Trace
+from conformance.trace import Trace
 
 
 @dataclass(frozen=True)

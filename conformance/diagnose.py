@@ -5,8 +5,7 @@ from __future__ import annotations
 from conformance.causes import CAUSES, CauseEntry
 from conformance.compare import Difference
 from conformance.deviations import DEVIATIONS, Context
-from conformance.stage import Stage
-from conformance.trace import FINAL
+from conformance.stage import FINAL, Stage
 from conformance.verdict import Cause
 
 

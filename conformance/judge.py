@@ -31,9 +31,9 @@ from conformance.referee.departure import Judgement
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 from conformance.tolerance import FIRST, MORE, Allowance
-from conformance.trace import FINAL, Trace
+from conformance.trace import Trace
 from conformance.training import Training, training
 from conformance.verdict import (
     CONFORMS,

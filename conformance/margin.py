@@ -13,10 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from conformance.stage import Stage
-
-FINAL = -1
-"""The step number of what is left after training, as a trace has it."""
+from conformance.stage import FINAL, Stage
 
 MOST_STEPS = 64
 """A comparison keeps the rows of so many steps, those that are furthest off."""

@@ -26,8 +26,8 @@ import numpy as np
 
 from conformance.arm import Arm
 from conformance.data import Array
-from conformance.stage import Stage
-from conformance.trace import FINAL, Trace
+from conformance.stage import FINAL, Stage
+from conformance.trace import Trace
 
 
 class Log:

@@ -30,3 +30,6 @@ class Stage(str, enum.Enum):
 
 _ORDER = {stage: index for index, stage in enumerate(Stage)}
 STAGES: tuple[Stage, ...] = tuple(Stage)
+
+FINAL = -1
+"""In the place of a step: what is left when training has returned, after the last one."""

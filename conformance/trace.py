@@ -14,13 +14,11 @@ import numpy as np
 from conformance.arm import Arm
 from conformance.data import Array
 from conformance.raised import Raised
-from conformance.stage import STAGES, Stage
+from conformance.stage import FINAL, STAGES, Stage
 
 PerReplica = tuple[Array, ...]
 """One array a replica, in the strategy's order."""
 
-FINAL = -1
-"""The step number of what is left when training has returned, after the last step."""
 
 _ROWS = frozenset({Stage.BATCH, Stage.OUTPUTS})
 _SHARES = frozenset({Stage.LOSS, Stage.LOCAL_GRADIENT})

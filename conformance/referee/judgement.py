@@ -28,9 +28,9 @@ from conformance.referee.reading import Reading
 from conformance.referee.report_judgement import judge_reports
 from conformance.referee.scene import LossOf, Rules
 from conformance.referee.twin import Twin
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 from conformance.tolerance import distance
-from conformance.trace import FINAL, Trace
+from conformance.trace import Trace
 from conformance.training import Training
 
 RUNS, MORE = 3, 13

@@ -12,8 +12,8 @@ from conformance.data import Array, Arrays
 from conformance.referee.base_rules import distinct
 from conformance.referee.batch_clauses import class_weight_of
 from conformance.referee.forward_clauses import Mode
-from conformance.stage import Stage
-from conformance.trace import FINAL, PerReplica, Trace
+from conformance.stage import FINAL, Stage
+from conformance.trace import PerReplica, Trace
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 

@@ -25,8 +25,8 @@ from conformance.reports.repro import script, scripts
 from conformance.reports.repro_weights import literals
 from conformance.reports.source import flat
 from conformance.reports.verify import verify_text
-from conformance.stage import Stage
-from conformance.trace import FINAL, PerReplica
+from conformance.stage import FINAL, Stage
+from conformance.trace import PerReplica
 from conformance.training import training
 from conformance.verdict import ArmReport, Cause, Divergence, Expected, Observation, Verdict
 

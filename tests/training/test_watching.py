@@ -15,8 +15,8 @@ from conformance.data import Array, arrays, epoch_dataset
 from conformance.frozen import FrozenMap
 from conformance.prepare import PreparedArm, release
 from conformance.recording import Recorder
-from conformance.stage import STAGES, Stage
-from conformance.trace import FINAL, Trace
+from conformance.stage import FINAL, STAGES, Stage
+from conformance.trace import Trace
 from conformance.training import training
 
 ARMS = [

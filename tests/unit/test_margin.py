@@ -13,10 +13,9 @@ import pytest
 from conformance.arm import parse_arm
 from conformance.compare import Difference, compare
 from conformance.judge import message
-from conformance.margin import FINAL, MOST_STEPS, Margin, Margins, Meter, kept, ratio_of, thinned
+from conformance.margin import MOST_STEPS, Margin, Margins, Meter, kept, ratio_of, thinned
 from conformance.square import Found
-from conformance.stage import Stage
-from conformance.trace import FINAL as TRACES_FINAL
+from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 from conformance.verdict import Verdict, verdict_from_data, verdict_to_data, without_steps
 
@@ -56,10 +55,6 @@ def many(steps: int) -> Margins:
         meter.note(step, Stage.WEIGHTS, "kernel", 0.5, 1.0)
     meter.note(FINAL, Stage.WEIGHTS, "kernel", 0.0, 0.0)
     return meter.margins(("a", "b"))
-
-
-def test_what_is_left_after_training_has_the_number_that_traces_give_it() -> None:
-    assert FINAL == TRACES_FINAL
 
 
 def test_of_each_stage_of_each_step_the_quantity_that_is_furthest_off_is_kept() -> None:
