@@ -4,9 +4,12 @@ The key idea is that a smaller case counts only if the same finding is derived f
 diagnosed like any other case, in the arms the finding needs and no others. Nothing is remembered from the case it
 came from, so what is left at the end stands on its own.
 
-Hypothesis goes first and gets a small share of the time, for it takes away choice by choice what a sketch leaves out
-at once, and every one of its attempts trains a case that is still large. Then come the sketches, tiny cases with few
-traits of the found one, and then the passes, which leave only what no pass can do without.
+What is known already need not be looked for: where the corpus has a case of this finding, that is tried before all
+else, and one attempt takes the place of most others. It is held to the same question as any.
+
+Of what is new, Hypothesis goes first and gets a small share of the time, for it takes away choice by choice what a
+sketch leaves out at once, and every one of its attempts trains a case that is still large. Then come the sketches, tiny
+cases with few traits of the found one, and then the passes, which leave only what no pass can do without.
 
 On one device most faults show without graphs too, and an eager step is not traced, which makes an attempt half as
 dear; so a finding that shows eagerly is shrunk eagerly and confirmed at the end in the execution it was found in. Under
@@ -15,11 +18,13 @@ a `MirroredStrategy` an eager step is no cheaper than a traced one.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from conformance import cases
 from conformance.arm import Placement, parse_arm
 from conformance.attribution import REFEREE
 from conformance.case import Case
@@ -56,6 +61,10 @@ FEWEST = 2
 
 HYPOTHESIS_SHARE = 1 / 6
 """Of the time, for Hypothesis's shrinker; the sketches and the passes have the rest."""
+
+
+MOST_KNOWN = 2
+"""So many cases of the corpus are tried; those that are about the finding come first."""
 
 
 def with_fewer_replicas(plan: Plan) -> Plan:
@@ -100,7 +109,7 @@ class Shrinking:
         self.attempts, self.raised, self._most, self._cost = 0, 0, most, cost
         self.kept: list[Case] = [case]
         self.whole, self._plan = plan, plan_for(observation, plan)
-        self._known: dict[Case, bool] = {case: True}
+        self._judged: dict[Case, bool] = {case: True}
         started = time.process_time()
         self._last = started + seconds
         self._end = started + seconds * HYPOTHESIS_SHARE
@@ -114,14 +123,18 @@ class Shrinking:
 
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
-        if case not in self._known:
+        if case not in self._judged:
             if time.process_time() + self._cost > self._end or self.attempts >= self._most:
                 return False
-            self.attempts += 1
-            self._known[case] = self._shows(case, self._plan)
-            if self._known[case]:
-                self.kept.append(case)
-        return self._known[case]
+            self._try(case)
+        return self._judged[case]
+
+    def _try(self, case: Case) -> bool:
+        self.attempts += 1
+        self._judged[case] = self._shows(case, self._plan)
+        if self._judged[case]:
+            self.kept.append(case)
+        return self._judged[case]
 
     def _shows(self, case: Case, plan: Plan) -> bool:
         try:
@@ -138,8 +151,20 @@ class Shrinking:
     def simplified(self, case: Case) -> Case:
         """The case Hypothesis ended with, made simpler still by sketches and passes, in the rest of the time."""
         self._end, self._cost = self._last, 0.0
-        smallest = simplified(sketched(case, self, self.signature, self._plan.replicas), self)
-        return min(smallest, self.best, key=simplicity)
+        least = self.known
+        if least is None:
+            least = sketched(case, self, self.signature, self._plan.replicas)
+        return min(simplified(least, self), self.best, key=simplicity)
+
+    @functools.cached_property
+    def known(self) -> Case | None:
+        """The simplest case of the corpus that shows the finding here, if that is simpler than the found one."""
+        entries = sorted(cases.entries_showing(self.signature), key=lambda entry: not entry.tells(self.signature))
+        for entry in entries[:MOST_KNOWN]:
+            case = cases.load(entry.name)
+            if simplicity(case) < simplicity(self.kept[0]) and self._try(case):
+                return case
+        return None
 
 
 def signatures(verdict: Verdict) -> tuple[str, ...]:

@@ -99,7 +99,8 @@ class Search:
                     seconds = max(min(self._shrink_seconds, self._shrink_left / 3), self._shrink_seconds / 2)
                     shrinking.append(Shrinking(case, new, self.plan, seconds, cost=self._costs[case]))
                     last.append(case)
-            if shrinking and shrinking[0](case):
+            # Where the finding has a smallest case already, Hypothesis need not look for one.
+            if shrinking and (case == last[0] or (shrinking[0].known is None and shrinking[0](case))):
                 last.append(case)
                 raise _StillDivergesError
 

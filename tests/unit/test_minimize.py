@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from conformance import minimize
 from conformance.arm import Placement, parse_placement
@@ -73,6 +74,31 @@ def test_an_attempt_that_raises_shows_nothing_and_loses_nothing(judged: Any) -> 
     assert shrinking.raised > 0
     assert set(smallest.optimizer.config) == {"learning_rate", "clipnorm"}
     assert len(smallest.model.nodes) == 1
+
+
+def larger(case: Case) -> Case:
+    """The case with more of everything that this finding does not need."""
+    data = replace(case.data, rows=4 * case.data.rows, pattern="normal")
+    return replace(case, data=data, schedule=replace(case.schedule, epochs=3))
+
+
+def test_a_smallest_case_that_the_corpus_has_is_tried_before_all_else(judged: Any) -> None:
+    found = larger(CASE)
+    asked = judged(lambda case, plan: case in (found, CASE))
+    shrinking = Shrinking(found, seen(), PLAN, HOUR)
+    before = len(asked)
+    assert shrinking.simplified(found) == CASE
+    assert asked[before][0] == CASE
+
+
+def test_a_case_of_the_corpus_that_does_not_show_the_finding_here_stands_in_nobodys_way(judged: Any) -> None:
+    found = larger(CASE)
+    judged(lambda case, plan: case != CASE and "clipnorm" in case.optimizer.config)
+    shrinking = Shrinking(found, seen(), PLAN, HOUR)
+    smallest = shrinking.simplified(found)
+    assert shrinking.known is None
+    assert simplicity(smallest) < simplicity(found)
+    assert smallest != CASE
 
 
 def test_what_hypothesis_ended_with_is_left_for_something_simpler_that_was_seen(judged: Any) -> None:
