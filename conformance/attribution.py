@@ -87,7 +87,7 @@ def _told(
     base = [arm for arm in arms if arm.placement == placements[0]]
     named = items[0][2]
     entry = CAUSES.get(named.name) if named else None
-    of_replicas = entry is not None and entry.name.startswith("replica_")
+    of_replicas = entry is not None and entry.of_replicas
     if base and all_at(placements[0]):
         axis, suspect = ("distribution" if of_replicas else REFEREE), base[0]
     elif base:

@@ -26,6 +26,7 @@ class CauseEntry:
         clause: the number of the clause of the referee that it replaces; None where it replaces none.
         stage: the stage where it enters, as signatures name it; of what may enter at any stage, the first.
         harmless: whether nothing is wrong where it is the cause.
+        of_replicas: whether it is a matter of the distribution, even where every arm of a plan has replicas.
     """
 
     name: str
@@ -34,6 +35,7 @@ class CauseEntry:
     clause: str | None
     stage: Stage
     harmless: bool = False
+    of_replicas: bool = False
 
 
 _ENTRIES = (
@@ -359,6 +361,7 @@ _ENTRIES = (
         " `loss = tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync`.",
         "4.4",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_loss_scaled_twice",
@@ -367,6 +370,7 @@ _ENTRIES = (
         " `loss = loss_fn(y, predictions)`.",
         "4.4",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_regularization_not_scaled",
@@ -374,6 +378,7 @@ _ENTRIES = (
         "Add a replica's share of them: `loss += tf.nn.scale_regularization_loss(tf.add_n(model.losses))`.",
         "4.6",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_gradients_not_reduced",
@@ -384,6 +389,7 @@ _ENTRIES = (
         ' `gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)`.',
         "5.2",
         Stage.GRADIENT,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_gradients_reduced_twice",
@@ -392,6 +398,7 @@ _ENTRIES = (
         " `optimizer.apply(gradients, model.trainable_variables)`.",
         "5.2",
         Stage.GRADIENT,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_mean_of_means",
@@ -404,6 +411,7 @@ _ENTRIES = (
         " and the rows one of the batch size: `dataset = dataset.batch(global_batch_size, drop_remainder=True)`.",
         "4.4",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_fixed_batch_divisor",
@@ -413,6 +421,7 @@ _ENTRIES = (
         " `loss = tf.reduce_sum(losses) / rows`.",
         "4.4",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_local_normalization",
@@ -424,6 +433,7 @@ _ENTRIES = (
         " `loss = tf.reduce_sum(losses * sample_weight) / total`.",
         "4.4",
         Stage.LOSS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_local_statistics",
@@ -433,6 +443,7 @@ _ENTRIES = (
         " there are replicas: `dataset = dataset.batch(global_batch_size, drop_remainder=True)`.",
         "2.2",
         Stage.OUTPUTS,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_data_not_split",
@@ -441,6 +452,7 @@ _ENTRIES = (
         " it is: `model.fit(x, y, batch_size=global_batch_size)`.",
         "1.5",
         Stage.BATCH,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_batch_size",
@@ -450,6 +462,7 @@ _ENTRIES = (
         " `dataset = strategy.experimental_distribute_dataset(dataset.batch(global_batch_size))`.",
         "1.1",
         Stage.BATCH,
+        of_replicas=True,
     ),
     CauseEntry(
         "replica_reported_loss",
@@ -460,6 +473,7 @@ _ENTRIES = (
         " `dataset = dataset.batch(global_batch_size, drop_remainder=True)`.",
         "9.4",
         Stage.LOGS,
+        of_replicas=True,
     ),
     CauseEntry(
         "initial_weights_differ",

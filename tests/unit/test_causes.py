@@ -144,3 +144,7 @@ def test_a_cause_enters_where_its_clause_can_show(entry: CauseEntry) -> None:
         9: {Stage.LOGS},
     }
     assert entry.stage in stages[int(entry.clause.partition(".")[0])]
+
+
+def test_what_a_name_lays_to_replicas_is_a_matter_of_the_distribution() -> None:
+    assert all(entry.of_replicas for entry in CAUSES.values() if entry.name.startswith("replica_"))
