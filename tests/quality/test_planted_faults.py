@@ -32,6 +32,9 @@ GATE = (
 NAMED = 45
 """So many faults at the least are called by their name where they are first seen."""
 
+AMBIGUOUS: dict[str, str] = {}
+"""Faults that are called otherwise, or nothing, where they are first seen, and why."""
+
 
 @pytest.mark.parametrize("name", GATE)
 def test_a_planted_fault_is_found_named_minimized_and_laid_to_fit(name: str) -> None:
@@ -51,18 +54,19 @@ def test_a_planted_fault_is_found_named_minimized_and_laid_to_fit(name: str) -> 
 
 
 @pytest.mark.nightly
-def test_every_planted_fault_is_found_and_most_are_called_by_their_names() -> None:
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_planted_fault_is_found_and_called_by_its_name_at_first_sight(fault: Fault) -> None:
     """Those that fit and the loop share too, which the referee alone can see."""
-    missed, named, wrong = [], [], []
-    for fault in FAULTS:
-        sight = first_sight(fault)
-        if sight is None:
-            missed.append(fault.name)
-            continue
-        names = {observation.cause.name for observation in sight.news}
-        (named if fault.cause in names else wrong).append((fault.name, fault.cause, sorted(names)))
-    assert not missed, f"not found in {EXAMPLES} cases: {missed}"
-    assert len(named) >= NAMED, wrong
+    sight = first_sight(fault)
+    assert sight is not None, f"not found in {EXAMPLES} cases"
+    names = {observation.cause.name for observation in sight.news}
+    assert (fault.cause in names) is (fault.name not in AMBIGUOUS), names
+
+
+def test_enough_faults_have_a_name_to_be_called_by_at_first_sight() -> None:
+    assert set(AMBIGUOUS) < {fault.name for fault in FAULTS}
+    named = [fault for fault in FAULTS if fault.cause != "unexplained" and fault.name not in AMBIGUOUS]
+    assert len(named) >= NAMED
 
 
 def _is_there_with_the_fault_alone(fault: Fault, quarry: Quarry) -> None:

@@ -46,7 +46,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("case",),
     ("data", "functions", "verdict", "baseline"),
     ("strategies.*", "strategies"),
-    ("simplicity", "traits", "sketch", "passes"),
+    ("simplicity", "traits", "sketch", "passes.*", "passes"),
     ("cases.*", "cases"),
     ("build",),
     ("devices", "trace", "recording"),
