@@ -32,6 +32,8 @@ SLIGHT, NOTHING = 1e-4, 1e-6
 """Parts of the largest quantity of a stage: what is slight beside it, and what is nothing but what rounding leaves."""
 CLEAR = 100.0
 """A departure so many times what is allowed is no matter of how well the allowance was measured."""
+STAYS = 0.25
+"""The part of a departure that is left by what does not explain it."""
 
 Wanted = Callable[[Evaluator, int, Rules], Values | None]
 """What a stage should have given at a step."""
@@ -49,6 +51,7 @@ class Off:
         magnitude: the largest absolute difference.
         allowed: what rounding explains.
         scale: the largest element of the stage at that step, where its quantities are comparable with one another.
+        replica: the replica that is off.
     """
 
     step: int
@@ -58,6 +61,7 @@ class Off:
     magnitude: float
     allowed: float
     scale: float = 0.0
+    replica: int = 0
 
     @property
     def excess(self) -> float:
@@ -117,6 +121,30 @@ class Comparing:
             suspected = sorted({item.step for item in off})
             return self._measured(stage, wanted, suspected, rules, [*self._rounded, *self._more], again=count)
         return off
+
+    def leaves(self, off: Sequence[Off], wanted: Wanted, rules: Rules) -> bool:
+        """Whether rules leave of a step's departures so much that no allowance needs to be measured to see it.
+
+        Measuring takes many evaluations, and of all deviations that are tried hardly one brings a departure down.
+
+        Args:
+            off: what is off at one step.
+            wanted: what the stage should have given.
+            rules: the clauses, some of them replaced.
+        """
+        given = wanted(self.exact, off[0].step, rules)
+        if given is None:
+            return False
+        for item in off:
+            due = given[item.name][item.replica] if item.name in given else None
+            if due is None or due.dtype.kind != "f" or not np.isfinite(item.magnitude):
+                continue
+            apart = distance(item.seen, due)
+            least = max(item.allowed, FLOOR * ulp(due.astype(np.float32)))
+            # What overflows in the arm's precision is for those who measure to say.
+            if np.isfinite(apart) and apart > CLEAR * least and apart >= STAYS * item.magnitude:
+                return True
+        return False
 
     def _measured(
         self,
@@ -213,7 +241,7 @@ class Comparing:
                 if meter is not None:
                     meter.note(step, stage, name, apart, allowed)
                 if apart > allowed:
-                    yield Off(step, name, found, due, apart, allowed, scale)
+                    yield Off(step, name, found, due, apart, allowed, scale, replica)
                 elif count and allowed:
                     self.judgement.ratios.setdefault(stage, []).append(Ratio(apart / allowed, step, name))
 

@@ -54,6 +54,7 @@ class Evaluator:
         self.reading, self.twin, self.losses, self._rng = reading, twin, list(losses), rng
         self._forwards: dict[tuple[int, Mode], list[Forward]] = {}
         self._updates: dict[tuple[int, int], tuple[Rules, tuple[Values, Values]]] = {}
+        self._sliced: dict[int, dict[str, Slices]] = {}
 
     # What there is to deviate in.
 
@@ -342,6 +343,11 @@ class Evaluator:
 
     def _slices(self, step: int) -> dict[str, Slices]:
         """The gradients that come in parts, those of all replicas, scaled to what the update rule received."""
+        if step not in self._sliced:
+            self._sliced[step] = self._slices_of(step)
+        return self._sliced[step]
+
+    def _slices_of(self, step: int) -> dict[str, Slices]:
         passes = self.forward(step)
         self._load_for(step, ALL_RULES)
         with contextlib.ExitStack() as tapes:

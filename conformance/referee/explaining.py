@@ -74,12 +74,13 @@ class Explaining:
             Nothing and the rules as they were, where no deviation does.
         """
         partly: list[Chosen] = []
+        first = [item for item in off if item.step == off[0].step]
         for candidates in (self._alone(), self._pairs()):
             for chosen in candidates:
-                if self._off(chosen, [off[0].step]):
+                if self._leaves(chosen, first) or self._off(chosen, [first[0].step]):
                     continue
                 if not self._off(chosen, self.steps):
-                    others = self._others(chosen) if self.alternatives and len(chosen) == 1 else ()
+                    others = self._others(chosen, first) if self.alternatives and len(chosen) == 1 else ()
                     return self._named(chosen, name, others, exact=True), self._with(chosen)
                 partly.append(chosen)
             if partly:
@@ -107,14 +108,15 @@ class Explaining:
             if first[0].name != second[0].name and not first[1].rules.keys() & second[1].rules.keys():
                 yield first, second
 
-    def _others(self, chosen: Chosen) -> tuple[str, ...]:
+    def _others(self, chosen: Chosen, first: Sequence[Off]) -> tuple[str, ...]:
         """What other deviations reproduce every step too."""
         name = chosen[0][0].name
         found: dict[str, str] = {}
         for deviation, variant in self._candidates():
             if deviation.name == name or deviation.name in found:
                 continue
-            if not self._off(((deviation, variant),), self.steps):
+            other = ((deviation, variant),)
+            if not self._leaves(other, first) and not self._off(other, self.steps):
                 found[deviation.name] = variant.told
         return tuple(
             f"here the same as {other}{f' ({told})' if told else ''}: this training cannot tell the two apart"
@@ -123,6 +125,9 @@ class Explaining:
 
     def _with(self, chosen: Chosen) -> dict[str, Any]:
         return {**self.rules, **{k: v for _, variant in chosen for k, v in variant.rules.items()}}
+
+    def _leaves(self, chosen: Chosen, first: Sequence[Off]) -> bool:
+        return self.comparing.leaves(first, self.wanted, self._with(chosen))
 
     def _off(self, chosen: Chosen, steps: Sequence[int]) -> list[Off]:
         rules: Rules = self._with(chosen)
