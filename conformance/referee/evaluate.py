@@ -54,7 +54,7 @@ class Evaluator:
         self.reading, self.twin, self.losses, self._rng = reading, twin, list(losses), rng
         self._forwards: dict[tuple[int, Mode], list[Forward]] = {}
         self._updates: dict[tuple[int, int], tuple[Rules, tuple[Values, Values]]] = {}
-        self._sliced: dict[int, dict[str, Slices]] = {}
+        self._sliced: dict[tuple[Any, ...], dict[str, Slices]] = {}
 
     # What there is to deviate in.
 
@@ -338,22 +338,26 @@ class Evaluator:
                 name: Constraint(type(item).__name__, item.get_config()) for name, item in self.twin.constraints.items()
             },
             decay_excluded=reading.decay_excluded,
-            slices=self._slices(step) if rules["combined"] is not ALL_RULES["combined"] else {},
+            slices=self._slices(step, rules) if rules["combined"] is not ALL_RULES["combined"] else {},
         )
 
-    def _slices(self, step: int) -> dict[str, Slices]:
-        """The gradients that come in parts, those of all replicas, scaled to what the update rule received."""
-        if step not in self._sliced:
-            self._sliced[step] = self._slices_of(step)
-        return self._sliced[step]
+    def _slices(self, step: int, rules: Rules) -> dict[str, Slices]:
+        """The gradients that come in parts, those of all replicas, scaled to what the update rule received.
 
-    def _slices_of(self, step: int) -> dict[str, Slices]:
-        passes = self.forward(step)
-        self._load_for(step, ALL_RULES)
+        They are those of the loss that the arm had, deviations included: of two outputs one may have lost a factor.
+        """
+        key = (step, rules["called"], *(rules[name] for name in LOSS_RULES))
+        if key not in self._sliced:
+            self._sliced[key] = self._sliced_anew(step, rules)
+        return self._sliced[key]
+
+    def _sliced_anew(self, step: int, rules: Rules) -> dict[str, Slices]:
+        passes = self.forward(step, rules)
+        self._load_for(step, rules)
         with contextlib.ExitStack() as tapes:
             for one in passes:
                 tapes.enter_context(one.tape)
-            totals = shares(self.scene(step, passes, recorded=False), ALL_RULES)
+            totals = shares(self.scene(step, passes, recorded=False), rules)
         parts: dict[str, list[Slices]] = {}
         for one, total in zip(passes, totals, strict=True):
             for name, found in slices_of(one.tape, total, self.twin.trainable).items():

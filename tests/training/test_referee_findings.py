@@ -221,3 +221,30 @@ def test_a_few_units_in_the_last_place_between_two_right_arms_are_rounding_and_s
     assert [item.cause.name for item in verdict.observations] == [cause]
     assert verdict.observations[0].signature == f"trainer/local_gradient/{cause}"
     release()
+
+
+def test_gradients_in_parts_are_those_of_the_loss_that_the_arm_had() -> None:
+    # On replicas of 1 and 0 rows the mean loses a factor of two that the sum does not.
+    heads = tuple(Node(name=name, layer="Dense", config=FrozenMap(units=1), inputs=("flatten",)) for name in "ab")
+    two = Case(
+        model=Model(
+            kind="functional",
+            inputs=(Input(name="x", shape=(2,), below=3),),
+            nodes=(
+                Node(name="embedding", layer="Embedding", config=FrozenMap(input_dim=3, output_dim=2), inputs=("x",)),
+                Node(name="flatten", layer="Flatten", inputs=("embedding",)),
+                *heads,
+            ),
+            outputs=("a", "b"),
+        ),
+        losses=(
+            Loss(name="mean_squared_error", config=FrozenMap(reduction="sum"), weight=3.0),
+            Loss(name="mean_squared_error", weight=0.5),
+        ),
+        optimizer=Optimizer(name="Adam", config=FrozenMap(learning_rate=0.125)),
+        data=Data(rows=5, batch_size=4, pattern="small_integers"),
+    )
+    found = signatures(judge_case(two, Plan(("fit",), (MIRRORED,)), quick=True))
+    assert any("sparse_gradient_not_summed" in signature for signature in found)
+    assert any("replica_mean_of_means" in signature for signature in found)
+    assert not any("unexplained" in signature for signature in found), found
