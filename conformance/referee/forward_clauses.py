@@ -75,6 +75,25 @@ def normalized(x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon:
     return x * scale + offset
 
 
+def moments(x: Any, axes: list[int], *, in_sums: bool = False) -> tuple[Any, Any]:
+    """The mean and the biased variance over some axes, which are kept.
+
+    Args:
+        x: a tensor.
+        axes: the axes.
+        in_sums: from the sums of values and of squares, which replicas can add up, and not from deviations.
+    """
+    import tensorflow as tf
+
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    if in_sums:
+        # The difference of two large numbers where the mean is large beside the deviation: that is what rounding is.
+        return mean, tf.maximum(tf.reduce_mean(tf.square(x), axes, keepdims=True) - tf.square(mean), 0.0)
+    # The mean is held where the variance is differentiated, as libraries have it: deviations from it add up to nothing,
+    # but in the arm's precision not quite, and a batch of two rows has gradients no larger than that.
+    return mean, tf.reduce_mean(tf.square(x - tf.stop_gradient(mean)), axes, keepdims=True)
+
+
 @clause(
     "2.3",
     source="Ba, Kiros & Hinton 2016, equation 4; https://keras.io/api/layers/normalization_layers/layer_normalization/",
@@ -83,10 +102,7 @@ def normalized_by_row(x: Any, axes: list[int], gamma: Any, beta: Any, epsilon: f
     """LayerNormalization makes x into gamma (x - mean) / sqrt(variance + epsilon) + beta, with the mean and the biased
     variance of each sample by itself, in either mode.
     """
-    import tensorflow as tf
-
-    mean, variance = tf.reduce_mean(x, axes, keepdims=True), tf.math.reduce_variance(x, axes, keepdims=True)
-    return normalized(x, mean, variance, gamma, beta, epsilon)
+    return normalized(x, *moments(x, axes), gamma, beta, epsilon)
 
 
 @clause("2.4", source="Srivastava et al. 2014, section 10; https://keras.io/api/layers/regularization_layers/dropout/")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.referee.forward_clauses import moved, normalized, normalized_by_row
+from conformance.referee.forward_clauses import moments, moved, normalized, normalized_by_row
 
 _WHOLE = ("float32", "float64")
 """The precisions in which these layers compute as they are given their inputs; half ones they leave for their sums."""
@@ -40,7 +40,8 @@ def _batch_normalization(layer: Any) -> Any:
         shape = [-1 if i == axis else 1 for i in range(inputs.shape.rank)]
         statistics = (layer.moving_mean, layer.moving_variance)
         if training and layer.trainable:
-            mean, variance = tf.reduce_mean(inputs, axes), tf.math.reduce_variance(inputs, axes)
+            mean, variance = moments(inputs, axes, in_sums=getattr(layer, "synchronized", False))
+            mean, variance = tf.reshape(mean, [-1]), tf.reshape(variance, [-1])
             for statistic, batch in zip(statistics, (mean, variance), strict=True):
                 statistic.assign(moved(statistic.value, batch, layer.momentum))
             # No rows have no statistics, and normalize nothing by them.
