@@ -201,6 +201,33 @@ def test_the_gradient_that_is_shared_with_keras_is_the_derivative_of_the_loss(ca
     assert numeric == pytest.approx(exact, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_a_normalization_in_the_arms_precision_rounds_its_gradient_as_the_library_does(synchronized: bool) -> None:
+    import keras
+    import tensorflow as tf
+
+    from conformance.referee.normalization import replace_calls
+
+    def gradient(model: Any, x: Any, towards: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = model(x, training=True)
+        return tape.gradient(outputs, x, output_gradients=towards).numpy()
+
+    random = np.random.default_rng(0)
+    far = 0.0
+    for _ in range(20):
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, keras.layers.BatchNormalization(synchronized=synchronized)(inputs))
+        # Two rows far from nought: what is left of their gradient is what did not cancel.
+        x, towards = (tf.constant(random.normal(loc, 1.0, (2, 3)).astype("float32")) for loc in (3.0, 0.0))
+        library = gradient(model, x, towards)
+        replace_calls(model)
+        ours = gradient(model, x, towards)
+        far = max(far, float(np.abs(ours - library).max() / np.abs(library).max()))
+    assert far < (1e-3 if synchronized else 1e-5)
+
+
 def test_a_model_that_cannot_be_made_in_float64_is_said_to_be_so() -> None:
     import keras
 
