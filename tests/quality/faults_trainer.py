@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from planting import TRAINER, Method, dense, fault, in_step, rounded, running
+from planting import TRAINER, Method, dense, each, fault, in_step, rounded, running
 
 COMPUTE_LOSS = f"{TRAINER}.compute_loss"
 APPLY_GRADIENTS = "optimizers.base_optimizer:BaseOptimizer.apply_gradients"
@@ -94,7 +94,7 @@ def model_called_twice(original: Method, model: Any, x: Any, *args: Any, **kwarg
 def gradient_slightly_off(original: Method, optimizer: Any, grads_and_vars: Any) -> Any:
     """Gradients are a thousandth too large."""
     gradients, variables = zip(*grads_and_vars, strict=True)
-    scaled = [None if gradient is None else gradient * 1.001 for gradient in dense(gradients)]
+    scaled = each(gradients, lambda numbers: numbers * 1.001)
     return original(optimizer, zip(scaled, variables, strict=True))
 
 
@@ -102,7 +102,7 @@ def gradient_slightly_off(original: Method, optimizer: Any, grads_and_vars: Any)
 def gradients_rounded(original: Method, optimizer: Any, grads_and_vars: Any) -> Any:
     """Gradients are handed to the optimizer in bfloat16."""
     gradients, variables = zip(*grads_and_vars, strict=True)
-    low = [None if gradient is None else rounded(gradient) for gradient in dense(gradients)]
+    low = each(gradients, rounded)
     return original(optimizer, zip(low, variables, strict=True))
 
 

@@ -193,6 +193,18 @@ def dense(gradients: Sequence[Any]) -> list[Any]:
     return [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
+def each(gradients: Sequence[Any], change: Callable[[Any], Any]) -> list[Any]:
+    """Gradients with every number changed; slices stay slices, for optimizers treat them otherwise."""
+    import tensorflow as tf
+
+    def one(gradient: Any) -> Any:
+        if isinstance(gradient, tf.IndexedSlices):
+            return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
+        return None if gradient is None else change(gradient)
+
+    return [one(gradient) for gradient in gradients]
+
+
 def rounded(tensor: Any) -> Any:
     """A tensor as bfloat16 holds it."""
     import tensorflow as tf
