@@ -23,9 +23,11 @@ from conformance.arm import Arm
 from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ConformanceError, UnsupportedError
+from conformance.place import place_of
 from conformance.raised import describe
 from conformance.recording import Recorder, slot_name
 from conformance.referee.base_rules import distinct
+from conformance.retracing import Retracing
 from conformance.trace import Trace
 from conformance.trainers import TRAINERS
 from conformance.training import Logbook, Setup, Training
@@ -48,13 +50,18 @@ class PreparedArm:
         training: what it trains.
         watched: whether it records; without, only logs and the final weights are in the trace.
 
+    Attributes:
+        seconds: the time it took to prepare.
+
     Raises:
         DeviceError: when its placement needs devices this process does not have.
         UnsupportedError: when this combination cannot be run.
     """
 
     def __init__(self, arm: Arm, training: Training) -> None:
+        started = time.perf_counter()
         self.arm, self.training = arm, training
+        self._own = place_of(training.trial) if arm.trainer == "trial" and training.trial is not None else None
         self._error: Exception | None = None
         self.strategy = devices.strategy(arm.placement)
         self.scope: Callable[[], Any] = (
@@ -65,6 +72,7 @@ class PreparedArm:
                 self._build()
             except Exception as error:  # noqa: BLE001 - whatever the user's parts raise is an observation
                 self._error = _observed(error)
+        self.seconds = time.perf_counter() - started
 
     @contextlib.contextmanager
     def _conditions(self) -> Any:
@@ -154,6 +162,7 @@ class PreparedArm:
         lent = (data or self.training.data).copy()
         before, logbook, started = lent.digest(), Logbook(), time.perf_counter()
         error, start = self._error, {}
+        retracing = Retracing(self._own)
         with self._conditions():
             if error is None:
                 self._reset(weights, moved)
@@ -161,7 +170,8 @@ class PreparedArm:
                 if self.training.global_seed:
                     keras.utils.set_random_seed(self.training.seed)
                 try:
-                    self._train(lent, logbook)
+                    with retracing:
+                        self._train(lent, logbook)
                 except Exception as raised:  # noqa: BLE001 - whatever a training raises is an observation
                     error = _observed(raised)
             trace = Trace(self.arm, self.strategy.num_replicas_in_sync)
@@ -170,6 +180,7 @@ class PreparedArm:
         logbook.into(trace)
         trace.start = start
         trace.error = None if error is None else describe(error)
+        trace.functions = retracing.functions
         trace.data_intact = lent.digest() == before
         trace.seconds = time.perf_counter() - started
         return trace

@@ -178,7 +178,8 @@ def register(config: pytest.Config) -> None:
     spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
     session = Session(told, spool)
     config.stash[SESSION] = session
-    if told.replicas is not None or told.executions is not None or told.baseline is not None:
+    asked = (told.replicas, told.executions, told.baseline, told.max_retraces)
+    if any(one is not None for one in asked):
         from dataclasses import replace
 
         from conformance.defaults import use
