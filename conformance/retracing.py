@@ -170,7 +170,8 @@ class Retracing:
         """The function's name, file and line; no file of what is no user's."""
         if code is None:
             return printable(name), None, None
-        qualified = str(getattr(function, "__qualname__", code.co_name)).replace("<locals>.", "")
+        # The innermost name says most.
+        qualified = str(getattr(function, "__qualname__", code.co_name)).replace("<locals>.", "")[-_LONGEST:]
         path = Path(code.co_filename)
         if _OURS in path.resolve().parents:
             if self._own is None:

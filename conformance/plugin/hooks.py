@@ -150,7 +150,7 @@ class Hooks:
             return
         from conformance.plugin import summary
 
-        lines = list(summary.findings(records))
+        lines = [*summary.findings(records), *summary.retraced(records)]
         if lines:
             terminalreporter.section("conformance")
             for line in lines:
@@ -222,9 +222,9 @@ def _outcomes(report: Path) -> Iterator[str]:
 
 def _verdicts(error: BaseException) -> Iterator[Any]:
     """The verdicts that an exception carries, those of a group included."""
-    from conformance.errors import DivergenceError
+    from conformance.errors import DivergenceError, RetracedError
 
-    if isinstance(error, DivergenceError):
+    if isinstance(error, DivergenceError | RetracedError):
         from conformance.verdict import Verdict
 
         if isinstance(error.verdict, Verdict):
