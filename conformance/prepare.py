@@ -28,8 +28,10 @@ from conformance.raised import describe
 from conformance.recording import Recorder, slot_name
 from conformance.referee.base_rules import distinct
 from conformance.retracing import Retracing
+from conformance.seeding import draws, seed_all, seed_python
 from conformance.trace import Trace
 from conformance.trainers import TRAINERS
+from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Logbook, Setup, Training
 
 # What the recorder does by itself, beside passing calls on to the training.
@@ -63,6 +65,8 @@ class PreparedArm:
         self.arm, self.training = arm, training
         self._own = place_of(training.trial) if arm.trainer == "trial" and training.trial is not None else None
         self._error: Exception | None = None
+        self._graphs: list[Any] = []
+        self._draws: bool | None = None
         self.strategy = devices.strategy(arm.placement)
         self.scope: Callable[[], Any] = (
             self.strategy.scope if self.strategy.num_replicas_in_sync > 1 else contextlib.nullcontext
@@ -95,11 +99,9 @@ class PreparedArm:
                 keras.config.enable_traceback_filtering()
 
     def _build(self) -> None:
-        import keras
-
         training = self.training
         if training.global_seed:
-            keras.utils.set_random_seed(training.seed)
+            seed_all(training.seed)
         with self.scope():
             model, optimizer = training.parts.model(), training.parts.optimizer()
             if training.parts.built_first:
@@ -157,8 +159,6 @@ class PreparedArm:
         Raises:
             UnsupportedError: when the run cannot be watched.
         """
-        import keras
-
         lent = (data or self.training.data).copy()
         before, logbook, started = lent.digest(), Logbook(), time.perf_counter()
         error, start = self._error, {}
@@ -167,13 +167,15 @@ class PreparedArm:
             if error is None:
                 self._reset(weights, moved)
                 start = self.recorder.start(self._slot_values)
-                if self.training.global_seed:
-                    keras.utils.set_random_seed(self.training.seed)
+                self._seed()
                 try:
                     with retracing:
                         self._train(lent, logbook)
                 except Exception as raised:  # noqa: BLE001 - whatever a training raises is an observation
                     error = _observed(raised)
+            if retracing.graphs and self._compiled:
+                self._graphs += retracing.graphs
+                self._draws = None
             trace = Trace(self.arm, self.strategy.num_replicas_in_sync)
             if self._error is None:
                 trace = self.recorder.read(self.arm)
@@ -184,6 +186,20 @@ class PreparedArm:
         trace.data_intact = lent.digest() == before
         trace.seconds = time.perf_counter() - started
         return trace
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether Python runs nothing of the user's between steps, and nothing of a step but to trace it."""
+        trial = self.training.trial if self.arm.trainer == "trial" else None
+        return self.arm.execution == "graph" and (trial is None or loop_of(trial).form == STEP)
+
+    def _seed(self) -> None:
+        """Seed what a run may draw from; TensorFlow's generators only where something may."""
+        if not self.training.global_seed:
+            return
+        if self._graphs and self._draws is None:
+            self._draws = draws(self._graphs)
+        (seed_python if self._draws is False else seed_all)(self.training.seed)
 
     def _reset(self, weights: list[Array] | None, moved: np.random.Generator | None) -> None:
         self.recorder.reset()

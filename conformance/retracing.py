@@ -83,10 +83,14 @@ class Retracing:
 
     Args:
         own: where a user's step is written that is traced as part of a function of ours; that one is then told as it.
+
+    Attributes:
+        graphs: the graphs of what was traced.
     """
 
     def __init__(self, own: Place | None = None) -> None:
         self._own = own
+        self.graphs: list[Any] = []
         self._seen: dict[Any, _Seen] = {}
         self._callbacks = _callbacks()
 
@@ -137,6 +141,7 @@ class Retracing:
         code = getattr(function, "__code__", None)
         if code is not None and _PIPELINE in Path(code.co_filename).as_posix():
             return
+        self.graphs.append(concrete.graph)
         known = self._seen.get(code or id(function))
         if known is None:
             known = self._seen[code or id(function)] = _Seen(*self._named(function, code, options.name))

@@ -43,6 +43,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "raised",
         "costs",
         "retracing",
+        "seeding",
     ),
     ("referee.clause", "referee.*_rules"),
     ("case",),
