@@ -12,10 +12,17 @@ from tensorflow.python.eager.polymorphic_function import transform
 
 import conformance
 from conformance import defaults, retracing
+from conformance.arm import parse_arm
+from conformance.build import Parts
 from conformance.costs import Traced
+from conformance.data import Arrays
 from conformance.place import Place
+from conformance.prepare import PreparedArm, release
 from conformance.retracing import Retracing
+from conformance.trainers import whole
 from conformance.trainers.driving import compile_step
+from conformance.trainers.timed import timed
+from conformance.training import Training
 from conformance.verdict import verdict_from_data, verdict_to_data
 
 
@@ -175,3 +182,51 @@ def test_a_loop_that_passes_the_number_of_its_step_conforms_and_is_told() -> Non
         assert 0 < costs.waiting < 1
     assert fits.retraces == 0
     assert verdict_from_data(verdict_to_data(verdict)).costs == verdict.costs
+
+
+def whole_training() -> Any:
+    parts = Parts(
+        build_model, lambda: keras.optimizers.Adam(0.1), lambda: ["mse"], None, lambda: [[]], built_first=False
+    )
+    return Training(parts, Arrays((X,), (X[:, :1],)), 4, epochs=2, trial=train)
+
+
+def test_being_timed_and_counted_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = parse_arm("trial/single/graph")
+    keras.utils.set_random_seed(1)
+    subject = whole_training()
+    seen = PreparedArm(arm, subject).run()
+    monkeypatch.setattr(whole, "timed", lambda dataset, durations: dataset)
+    monkeypatch.setattr(retracing, "_callbacks", lambda: None)
+    unseen = PreparedArm(arm, subject).run()
+    assert len(seen.durations) == seen.steps == unseen.steps == 6
+    assert unseen.durations == []
+    assert unseen.functions is None
+    assert seen.values.keys() == unseen.values.keys()
+    for key, (value,) in seen.values.items():
+        assert value.tobytes() == unseen.values[key][0].tobytes(), key
+    release()
+
+
+def test_a_dataset_is_timed_where_python_asks_for_its_batches_and_stays_what_it_was() -> None:
+    durations: list[float] = []
+    dataset = tf.data.Dataset.range(6).batch(2)
+    kind, spec = type(dataset), dataset.element_spec
+    given = timed(dataset, durations)
+    assert isinstance(given, kind)
+    assert (type(given).__name__, given.element_spec) == (kind.__name__, spec)
+    assert [batch.numpy().tolist() for batch in given] == [[0, 1], [2, 3], [4, 5]]
+    # From each batch to the request after it, that for no more included.
+    assert len(durations) == 3
+    total = tf.function(lambda batches: batches.reduce(tf.constant(0, tf.int64), lambda s, b: s + tf.reduce_sum(b)))
+    assert int(total(given)) == 15
+    assert len(list(given.map(lambda x: x + 1))) == 3
+
+    @tf.function
+    def second(iterator: Any) -> Any:
+        return next(iterator)
+
+    iterator = iter(given)
+    next(iterator)
+    assert second(iterator).numpy().tolist() == [2, 3]
+    assert len(durations) == 3
