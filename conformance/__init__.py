@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from conformance.api import assert_conforms, check
     from conformance.case import Case, load_case, save_case
     from conformance.drawn import given
-    from conformance.errors import DivergenceError
+    from conformance.errors import DivergenceError, RetracedError
     from conformance.verdict import Verdict
 
 __all__ = [
     "Case",
     "DivergenceError",
+    "RetracedError",
     "Verdict",
     "__version__",
     "assert_conforms",
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Case": "conformance.case",
     "DivergenceError": "conformance.errors",
+    "RetracedError": "conformance.errors",
     "Verdict": "conformance.verdict",
     "assert_conforms": "conformance.api",
     "check": "conformance.api",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
+from conformance.defaults import hold
 from conformance.errors import DivergenceError, UsageError
 from conformance.failure import failure
 from conformance.judge import Judge, Plan, judge_case
@@ -114,7 +117,7 @@ def check(
     _check_names("optimizer", optimizer)
     _check_names("loss", loss)
     _check_names("metric", [name for name in metrics if name not in ACCURACIES])
-    rows, size, feed = _rows(data, batch_size)
+    rows, size, feed, reading = _rows(data, batch_size)
     parts = Parts(
         lambda: _made_model(model, rows),
         lambda: _made_optimizer(optimizer),
@@ -138,6 +141,7 @@ def check(
         precision=str(keras.config.dtype_policy().name),
         class_weight=_class_weights(class_weight, rows),
         validation=_validation(validation_data, rows),
+        reading=reading,
     )
     try:
         return Judge(training, plan).verdict()
@@ -158,12 +162,15 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     Raises:
         DivergenceError: when it does not; an `AssertionError` that says what is wrong, where, why and what cures it in
             at most 25 lines, with the whole verdict as its attribute.
+        RetracedError: when it does, and pytest was told by `--conformance-max-retraces` how often a loop may trace its
+            functions anew, and it does so more often; an `AssertionError` too.
         UsageError: as `check` does.
     """
     __tracebackhide__ = True
     verdict = check(train_step, **arguments)
     if not verdict.conforms:
         raise DivergenceError(failure(verdict), verdict)
+    hold(verdict)
     return verdict
 
 
@@ -259,14 +266,14 @@ def _made_metric(given: Any, target: Array) -> Any:
     return keras.metrics.MeanMetricWrapper(found, name=name)
 
 
-def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
-    """The rows of one epoch, the batch size and the feed."""
+def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str, float | None]:
+    """The rows of one epoch, the batch size, the feed, and the seconds that a batch took to be read."""
     if isinstance(data, tuple) and 2 <= len(data) <= 3:
-        return _arrays(data), batch_size, "arrays"
+        return _arrays(data), batch_size, "arrays", None
     feed = "dataset"
     if callable(data) and not hasattr(data, "element_spec"):
         data, feed = data(), "generator"
-    batches = _batches(data)
+    batches, reading = _batches(data)
     sizes = [batch.rows for batch in batches]
     if len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0]:
         raise UsageError(f"the data's batches have {sizes[:8]} rows; all but the last should have the same")
@@ -277,7 +284,7 @@ def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
         if batches[0].sample_weight is None
         else tuple(map(np.concatenate, zip(*(batch.sample_weight or () for batch in batches), strict=True))),
     )
-    return joined, sizes[0], feed
+    return joined, sizes[0], feed, reading
 
 
 def _class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
@@ -312,11 +319,17 @@ def _validation(given: Any, rows: Arrays) -> Arrays | None:
     return validation
 
 
-def _batches(data: Any) -> list[Arrays]:
+def _batches(data: Any) -> tuple[list[Arrays], float]:
+    """The batches of one epoch, and the median of the seconds that one took."""
     length = getattr(data, "__len__", None)
     try:
         items: Iterable[Any] = (data[i] for i in range(length())) if length and not hasattr(data, "unbatch") else data
-        found = [_arrays(tuple(item)) for item in itertools.islice(items, MOST_BATCHES + 1)]
+        found, taken = [], []
+        started = time.perf_counter()
+        for item in itertools.islice(items, MOST_BATCHES + 1):
+            taken.append(time.perf_counter() - started)
+            found.append(_arrays(tuple(item)))
+            started = time.perf_counter()
     except TypeError as error:
         raise UsageError(
             f"data={type(data).__name__} is neither (x, y[, sample_weight]), a dataset of batches nor a function that"
@@ -326,7 +339,7 @@ def _batches(data: Any) -> list[Arrays]:
         raise UsageError("the data has no batches")
     if len(found) > MOST_BATCHES:
         raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
-    return found
+    return found, statistics.median(taken)
 
 
 def _arrays(parts: tuple[Any, ...]) -> Arrays:

@@ -1,4 +1,8 @@
-"""What a session of tests asks for where a test does not say: set by the pytest plugin, read by `conformance.given`."""
+"""What a session of tests asks for where a test does not say: set by the pytest plugin.
+
+`conformance.given` takes the arms and what is known from here, `conformance.assert_conforms` the limits that hold for
+every assertion of a session.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,13 @@ class Defaults:
         replicas: numbers of replicas, as `conformance.check` takes them.
         executions: names of executions, as `conformance.check` takes them.
         known: signatures that are no news.
+        max_retraces: how often an arm of the user's loop may trace functions beyond the first time; None for no limit.
     """
 
     replicas: tuple[int, ...] = (1,)
     executions: tuple[str, ...] = ("graph",)
     known: frozenset[str] = frozenset()
+    max_retraces: int | None = None
 
 
 _current = Defaults()
@@ -37,6 +43,21 @@ def use(defaults: Defaults) -> None:
     """Make these the defaults of this process."""
     global _current  # noqa: PLW0603 - a process runs one session at a time, and a decorator has nobody to ask
     _current = defaults
+
+
+def hold(verdict: Verdict) -> None:
+    """Hold a verdict against the limits of this process.
+
+    Raises:
+        RetracedError: where an arm of the user's loop traced functions more often than is allowed.
+    """
+    __tracebackhide__ = True
+    from conformance.costs import beyond
+    from conformance.errors import RetracedError
+
+    told = beyond(verdict.costs, _current.max_retraces)
+    if told is not None:
+        raise RetracedError(told, verdict)
 
 
 def with_known(verdict: Verdict, known: Collection[str]) -> Verdict:

@@ -28,6 +28,18 @@ class UnsupportedError(ConformanceError):
     """A combination that cannot be run or watched; the verdict is `unsupported` with this reason."""
 
 
+class RetracedError(AssertionError):
+    """Raised by `assert_conforms` where functions of the user's loop were traced more often than a session allows.
+
+    Attributes:
+        verdict: the `conformance.verdict.Verdict`, which conforms.
+    """
+
+    def __init__(self, message: str, verdict: object = None) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
 class DivergenceError(AssertionError):
     """Raised by `assert_conforms`; `verdict` holds the whole judgement.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from conformance.arm import Arm, Placement
 from conformance.attribution import REFEREE, Told, attributed, cause_of, divergence_of
 from conformance.case import Case
 from conformance.compare import Comparison, Difference, compare
+from conformance.costs import Costs
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.errors import UnsupportedError
@@ -206,6 +208,11 @@ class Judge:
     def _compared(self, first: Trace, second: Trace, same_mode: bool) -> Comparison:
         if same_mode:
             return compare(first, second)
+        if (first.arm.placement, first.arm.execution) == (second.arm.placement, second.arm.execution):
+            # What agrees in every bit needs no allowance, and measuring one takes longer than an arm.
+            exact = compare(first, second)
+            if exact.first is None:
+                return exact
         comparison = compare(first, second, self.allowance)
         if self._quick or comparison.first is None or second.error is not None or first.error is not None:
             return comparison
@@ -320,6 +327,22 @@ class Judge:
             rounding=tuple(rounding),
             remarks=tuple(remarks),
             comparisons=self._margins(),
+            costs=self._costs(),
+        )
+
+    def _costs(self) -> tuple[Costs, ...]:
+        """What the first run of each arm of the plan cost."""
+        return tuple(
+            Costs(
+                arm=str(arm),
+                prepare=self._prepared[arm].seconds,
+                first_step=trace.durations[0] if trace.durations else None,
+                step=statistics.median(trace.durations[1:]) if len(trace.durations) > 1 else None,
+                functions=trace.functions,
+                reading=self.subject.reading,
+            )
+            for arm in self.plan.arms
+            if (trace := self._traces.get(arm)) is not None
         )
 
     def _margins(self) -> tuple[Margins, ...]:

@@ -30,7 +30,7 @@ class Margin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         epoch: the epoch, from 0, of an epoch's logs.
         variable: the quantity.
         seen: its largest absolute difference; infinite where shapes or NaNs differ or one is missing.
-        allowed: what rounding explains; 0 where the same bits are due.
+        allowed: what rounding explains; 0 where the same bits are due, or were seen and nothing had to be measured.
         ratio: seen / allowed; 0 where nothing was seen, infinite where nothing was allowed and something was seen.
         compared: how many quantities were compared there.
     """

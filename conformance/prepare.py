@@ -23,11 +23,15 @@ from conformance.arm import Arm
 from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ConformanceError, UnsupportedError
+from conformance.place import place_of
 from conformance.raised import describe
 from conformance.recording import Recorder, slot_name
 from conformance.referee.base_rules import distinct
+from conformance.retracing import Retracing
+from conformance.seeding import draws, seed_all, seed_python
 from conformance.trace import Trace
 from conformance.trainers import TRAINERS
+from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Logbook, Setup, Training
 
 # What the recorder does by itself, beside passing calls on to the training.
@@ -48,14 +52,21 @@ class PreparedArm:
         training: what it trains.
         watched: whether it records; without, only logs and the final weights are in the trace.
 
+    Attributes:
+        seconds: the time it took to prepare.
+
     Raises:
         DeviceError: when its placement needs devices this process does not have.
         UnsupportedError: when this combination cannot be run.
     """
 
     def __init__(self, arm: Arm, training: Training) -> None:
+        started = time.perf_counter()
         self.arm, self.training = arm, training
+        self._own = place_of(training.trial) if arm.trainer == "trial" and training.trial is not None else None
         self._error: Exception | None = None
+        self._graphs: list[Any] = []
+        self._draws: bool | None = None
         self.strategy = devices.strategy(arm.placement)
         self.scope: Callable[[], Any] = (
             self.strategy.scope if self.strategy.num_replicas_in_sync > 1 else contextlib.nullcontext
@@ -65,6 +76,7 @@ class PreparedArm:
                 self._build()
             except Exception as error:  # noqa: BLE001 - whatever the user's parts raise is an observation
                 self._error = _observed(error)
+        self.seconds = time.perf_counter() - started
 
     @contextlib.contextmanager
     def _conditions(self) -> Any:
@@ -87,11 +99,9 @@ class PreparedArm:
                 keras.config.enable_traceback_filtering()
 
     def _build(self) -> None:
-        import keras
-
         training = self.training
         if training.global_seed:
-            keras.utils.set_random_seed(training.seed)
+            seed_all(training.seed)
         with self.scope():
             model, optimizer = training.parts.model(), training.parts.optimizer()
             if training.parts.built_first:
@@ -149,30 +159,47 @@ class PreparedArm:
         Raises:
             UnsupportedError: when the run cannot be watched.
         """
-        import keras
-
         lent = (data or self.training.data).copy()
         before, logbook, started = lent.digest(), Logbook(), time.perf_counter()
         error, start = self._error, {}
+        retracing = Retracing(self._own)
         with self._conditions():
             if error is None:
                 self._reset(weights, moved)
                 start = self.recorder.start(self._slot_values)
-                if self.training.global_seed:
-                    keras.utils.set_random_seed(self.training.seed)
+                self._seed()
                 try:
-                    self._train(lent, logbook)
+                    with retracing:
+                        self._train(lent, logbook)
                 except Exception as raised:  # noqa: BLE001 - whatever a training raises is an observation
                     error = _observed(raised)
+            if retracing.graphs and self._compiled:
+                self._graphs += retracing.graphs
+                self._draws = None
             trace = Trace(self.arm, self.strategy.num_replicas_in_sync)
             if self._error is None:
                 trace = self.recorder.read(self.arm)
         logbook.into(trace)
         trace.start = start
         trace.error = None if error is None else describe(error)
+        trace.functions = retracing.functions
         trace.data_intact = lent.digest() == before
         trace.seconds = time.perf_counter() - started
         return trace
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether Python runs nothing of the user's between steps, and nothing of a step but to trace it."""
+        trial = self.training.trial if self.arm.trainer == "trial" else None
+        return self.arm.execution == "graph" and (trial is None or loop_of(trial).form == STEP)
+
+    def _seed(self) -> None:
+        """Seed what a run may draw from; TensorFlow's generators only where something may."""
+        if not self.training.global_seed:
+            return
+        if self._graphs and self._draws is None:
+            self._draws = draws(self._graphs)
+        (seed_python if self._draws is False else seed_all)(self.training.seed)
 
     def _reset(self, weights: list[Array] | None, moved: np.random.Generator | None) -> None:
         self.recorder.reset()

@@ -19,6 +19,7 @@ is what that replica saw, not what the strategy made of it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -129,6 +130,7 @@ class Recorder:
         self._rows = Log(steps + 2, (), tf.int32, self.devices)
         self._rates = Log(steps + 2, (), tf.float32, self.devices)
         self._rated: set[int] = set()
+        self._placed: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._by_calls = False
         self._names = names
         paths = names.setdefault("variables", [v.path for v in model.variables])
@@ -203,6 +205,18 @@ class Recorder:
 
     def _step(self, replica: int) -> Any:
         """Where this step's values go: the row's index as (1, 1), as scatter wants it."""
+        import tensorflow as tf
+
+        if self.in_step or tf.executing_eagerly():
+            return self._row(replica)
+        # Nothing moves on while a graph runs, so one tensor does for all of its taps, of which every quantity has one.
+        graph = tf.compat.v1.get_default_graph()
+        known = self._placed.get(replica)
+        if known is None or known[0]() is not graph:
+            known = self._placed[replica] = (weakref.ref(graph), self._row(replica))
+        return known[1]
+
+    def _row(self, replica: int) -> Any:
         import tensorflow as tf
 
         return tf.expand_dims(tf.minimum(self._cursor.rows[replica].read_value(), self.steps), 0)

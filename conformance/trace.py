@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance.arm import Arm
+from conformance.costs import Traced
 from conformance.data import Array
 from conformance.raised import Raised
 from conformance.stage import FINAL, STAGES, Stage
@@ -44,6 +45,8 @@ class Trace:
         reached: the last stage that was run or traced.
         data_intact: whether the arrays it trained on were left as they were.
         seconds: the time the run took, the first one with its tracing.
+        durations: the seconds of each step, watching included; empty where steps cannot be timed.
+        functions: what TensorFlow traced meanwhile; None where it does not tell.
     """
 
     arm: Arm
@@ -60,6 +63,8 @@ class Trace:
     reached: Stage | None = None
     data_intact: bool = True
     seconds: float = 0.0
+    durations: list[float] = field(default_factory=list)
+    functions: tuple[Traced, ...] | None = None
 
     def keys(self) -> Iterator[tuple[int, Stage, str]]:
         """Every quantity's key in the order of training: by step, by stage, as recorded; the final ones last."""

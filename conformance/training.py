@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,7 @@ class Training:
         precision: the dtype policy its models are made under.
         class_weight: the weight of each class, or None; only without sample weights, and with one output.
         validation: rows that are evaluated after every epoch, or None.
+        reading: the median of the seconds that the user's data took to give a batch; None for arrays.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.
         start: the variables' initial values, by the first arm that was prepared.
@@ -50,6 +53,7 @@ class Training:
     precision: str = "float32"
     class_weight: Mapping[int, float] | None = None
     validation: Arrays | None = None
+    reading: float | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
     start: dict[str, list[Array]] = field(default_factory=dict, compare=False)
 
@@ -82,8 +86,9 @@ def training(case: Case, trial: Callable[..., Any] | None = None) -> Training:
 
 @dataclass
 class Logbook:
-    """What a trainer reports: by step and by epoch, in the trace's own form."""
+    """What a trainer reports, by step and by epoch, in the trace's own form; and how long each step took."""
 
+    durations: list[float] = field(default_factory=list)
     trace_logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
 
@@ -95,9 +100,21 @@ class Logbook:
         """Note what was reported after an epoch."""
         self.epoch_logs.update({(epoch, name): float(value) for name, value in logs.items()})
 
+    @contextlib.contextmanager
+    def timed(self, steps: int = 1) -> Iterator[None]:
+        """Note how long so many steps take, which is what is done meanwhile."""
+        started = time.perf_counter()
+        yield
+        self.took(time.perf_counter() - started, steps)
+
+    def took(self, seconds: float, steps: int = 1) -> None:
+        """Note how long so many steps took together."""
+        self.durations += [seconds / steps] * steps
+
     def into(self, trace: Trace) -> None:
         """Hand the notes over to a trace."""
         trace.logs, trace.epoch_logs = self.trace_logs, self.epoch_logs
+        trace.durations = self.durations
 
 
 @dataclass(frozen=True)

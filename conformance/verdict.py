@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from conformance.case import Case, to_data
+from conformance.costs import Costs, retraced
 from conformance.margin import Margins, thinned
 from conformance.raised import Raised
 from conformance.stage import Stage
@@ -117,6 +118,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             between them (`rounding_amplified`), as messages; they are no divergences.
         remarks: what Keras does otherwise than it documents, in all arms alike, where parts or a loop of the user's own
             are judged: no divergence of theirs.
+        costs: what the first run of each arm cost: seconds, functions traced, data; no part of the judgement.
         comparisons: of each two arms that were compared, and of each arm that was held against the referee, what was
             seen and what was allowed, a row a step and stage.
     """
@@ -133,6 +135,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     rounding: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     comparisons: tuple[Margins, ...] = ()
+    costs: tuple[Costs, ...] = ()
 
     @property
     def conforms(self) -> bool:
@@ -172,6 +175,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]
         lines += [f"  remark: {message}" for message in self.remarks]
         lines += [f"  {line}" for line in self.not_compared if line.startswith(UNJUDGED)]
+        lines += [f"  retraced, which is no divergence: {line}" for line in retraced(self.costs)]
         if self.repro:
             lines.append(f"  repro: {self.repro}")
         return "\n".join(lines)
@@ -197,6 +201,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "rounding": verdict.rounding,
         "remarks": verdict.remarks,
         "comparisons": verdict.comparisons,
+        "costs": verdict.costs,
     }
     return {key: json_safe(msgspec.to_builtins(value)) for key, value in data.items()}
 
@@ -222,6 +227,7 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
         rounding=tuple(data.get("rounding", ())),
         remarks=tuple(data.get("remarks", ())),
         comparisons=tuple(_margins(item) for item in data.get("comparisons", ())),
+        costs=msgspec.convert(data.get("costs", ()), tuple[Costs, ...]),
     )
 
 

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from conformance.case import Case, to_json
+from conformance.costs import Costs, partial, retraced
 from conformance.finding import NOT_RUN, REPRODUCED, Finding
 from conformance.margin import Margins, ratio_of
 from conformance.raised import Raised
@@ -59,7 +60,7 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
         definition=_definition(item, verdict.case),
         reason=_reason(item),
         recorded=recorded(item.signature, finding.environment),
-        arms=_arms(verdict.arms),
+        arms=_arms(verdict.arms, verdict.costs),
         rounding=verdict.rounding,
         heats=tuple(heat(each) for each in comparisons),
         alone=_alone(comparisons, found),
@@ -209,13 +210,29 @@ def _reason(item: Observation) -> Reason:
     return Reason(cause.name, cause.explanation, certainty, cause.evidence, cause.advice)
 
 
-def _arms(arms: tuple[ArmReport, ...]) -> Table:
+def _arms(arms: tuple[ArmReport, ...], costs: tuple[Costs, ...]) -> Table:
     rows = []
     for arm in arms:
         said = str(arm.raised) if arm.raised else arm.reason or ""
-        seconds = Cell(f"{arm.seconds:.2f}", arm.seconds)
-        rows.append((Cell(quoted(arm.arm)), Cell(in_words(arm.arm)), Cell(arm.status), seconds, Cell(said)))
-    return Table(("arm", "in words", "status", "seconds", "reason"), tuple(rows), frozenset({3}))
+        cost = next((item for item in costs if item.arm == arm.arm), None)
+        if cost is not None:
+            said = "; ".join(text for text in (said, *retraced((cost,)), *partial((cost,))) if text)
+        cells = (Cell(quoted(arm.arm)), Cell(in_words(arm.arm)), Cell(arm.status), _taken(arm.seconds))
+        rows.append((*cells, *_cost(cost), Cell(said)))
+    names = ("arm", "in words", "status", "seconds", "first step", "a step", "traces", "remarks")
+    return Table(names, tuple(rows), frozenset({3, 4, 5, 6}))
+
+
+def _cost(cost: Costs | None) -> tuple[Cell, Cell, Cell]:
+    """The seconds of the first step and of one after it, and how many functions were traced, as far as is known."""
+    if cost is None:
+        return Cell(""), Cell(""), Cell("")
+    traces = Cell("") if cost.traces is None else Cell(str(cost.traces), cost.traces)
+    return _taken(cost.first_step), _taken(cost.step, 4), traces
+
+
+def _taken(seconds: float | None, digits: int = 2) -> Cell:
+    return Cell("") if seconds is None else Cell(f"{seconds:.{digits}f}", seconds)
 
 
 def _script(finding: Finding, script: str) -> Script:

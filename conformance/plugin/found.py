@@ -36,9 +36,11 @@ class Record:
         found: its divergences.
         results: the same for SARIF, as plain data.
         notes: what could not be judged.
+        retraced: what its loop traced again for no good reason.
     """
 
     test: str
     found: tuple[Found, ...] = ()
     results: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    retraced: tuple[str, ...] = ()

@@ -150,7 +150,7 @@ class Hooks:
             return
         from conformance.plugin import summary
 
-        lines = list(summary.findings(records))
+        lines = [*summary.findings(records), *summary.retraced(records)]
         if lines:
             terminalreporter.section("conformance")
             for line in lines:
@@ -178,7 +178,8 @@ def register(config: pytest.Config) -> None:
     spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
     session = Session(told, spool)
     config.stash[SESSION] = session
-    if told.replicas is not None or told.executions is not None or told.baseline is not None:
+    asked = (told.replicas, told.executions, told.baseline, told.max_retraces)
+    if any(one is not None for one in asked):
         from dataclasses import replace
 
         from conformance.defaults import use
@@ -221,9 +222,9 @@ def _outcomes(report: Path) -> Iterator[str]:
 
 def _verdicts(error: BaseException) -> Iterator[Any]:
     """The verdicts that an exception carries, those of a group included."""
-    from conformance.errors import DivergenceError
+    from conformance.errors import DivergenceError, RetracedError
 
-    if isinstance(error, DivergenceError):
+    if isinstance(error, DivergenceError | RetracedError):
         from conformance.verdict import Verdict
 
         if isinstance(error.verdict, Verdict):

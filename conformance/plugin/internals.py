@@ -64,9 +64,9 @@ def _ours_fails(frame: FrameType, error: BaseException) -> bool:
 
 def _is_told(error: BaseException) -> bool:
     """Whether it is an exception whose message says all there is to it."""
-    from conformance.errors import ConformanceError, DivergenceError
+    from conformance.errors import ConformanceError, DivergenceError, RetracedError
 
-    return isinstance(error, ConformanceError | DivergenceError)
+    return isinstance(error, ConformanceError | DivergenceError | RetracedError)
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -39,6 +39,7 @@ class Judge:
 
         Raises:
             DivergenceError: when it does not conform, other than the session's baseline knows.
+            RetracedError: when the loop traces functions more often than `--conformance-max-retraces` allows.
         """
         __tracebackhide__ = True
         verdict, folder = self._judged(args, kwargs)
@@ -47,6 +48,9 @@ class Judge:
             from conformance.failure import failure
 
             raise DivergenceError(failure(verdict, report=folder), verdict)
+        from conformance.defaults import hold
+
+        hold(verdict)
         return verdict
 
     def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Verdict, str | None]:

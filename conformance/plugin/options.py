@@ -86,6 +86,12 @@ def _executions(given: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _count(given: Any) -> int:
+    if isinstance(given, bool) or not str(given).strip().isdecimal():
+        raise ValueError("should be a whole number of at least 0")
+    return int(given)
+
+
 def _switch(given: Any) -> bool:
     if isinstance(given, bool):
         return given
@@ -118,6 +124,12 @@ OPTIONS: Mapping[str, Option] = {
             "whether *.case.json files are collected as tests [default: true]",
             _switch,
         ),
+        Option(
+            "max_retraces",
+            "N",
+            "fail where a loop traces its functions more than N times beyond the first [default: no limit]",
+            _count,
+        ),
     )
 }
 """Every option by its name."""
@@ -133,6 +145,7 @@ class Settings(NamedTuple):
         replicas: numbers of replicas where a test names none; None where nobody said, which is one device.
         executions: names of executions where a test names none; None where nobody said, which is `graph`.
         collect_cases: whether case files are tests.
+        max_retraces: how often a loop may trace its functions beyond the first time; None for no limit.
     """
 
     report: Path | None = None
@@ -141,6 +154,7 @@ class Settings(NamedTuple):
     replicas: tuple[int, ...] | None = None
     executions: tuple[str, ...] | None = None
     collect_cases: bool = True
+    max_retraces: int | None = None
 
     @property
     def defaults(self) -> Defaults:
@@ -148,7 +162,9 @@ class Settings(NamedTuple):
         from conformance.defaults import Defaults
 
         usual = Defaults()
-        return Defaults(self.replicas or usual.replicas, self.executions or usual.executions)
+        return Defaults(
+            self.replicas or usual.replicas, self.executions or usual.executions, max_retraces=self.max_retraces
+        )
 
 
 def add(parser: pytest.Parser) -> None:

@@ -114,10 +114,11 @@ class Session:
                 file.write(line + "\n")
         results, notes = self._sarif(item, verdict, loop)
         found = tuple(self._found(one, folder) for one, folder in zip_longest(_told(verdict), folders))
-        if found or results or notes:
+        again = _retraced(verdict)
+        if found or results or notes or again:
             from conformance.plugin.found import Record
 
-            self.spool.add(Record(item.nodeid, found, results, notes))
+            self.spool.add(Record(item.nodeid, found, results, notes, again))
         return verdict, folders[0] if folders else None
 
     def has_kept(self, verdict: object) -> bool:
@@ -182,6 +183,13 @@ class Session:
         note = unjudged(verdict)
         told: list[dict[str, Any]] = msgspec.to_builtins(results(verdict, place))
         return tuple(told), () if note is None else (f"{item.nodeid}: {note}",)
+
+
+def _retraced(verdict: Verdict) -> tuple[str, ...]:
+    """What the summary tells of functions that are traced too often."""
+    from conformance.costs import retraced
+
+    return tuple(retraced(verdict.costs))
 
 
 def _told(verdict: Verdict) -> tuple[Observation, ...]:

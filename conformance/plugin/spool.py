@@ -54,4 +54,4 @@ def _read(line: str) -> Record | None:
     from conformance.plugin.found import Found, Record
 
     found = tuple(Found(**item) for item in data["found"])
-    return Record(data["test"], found, tuple(data["results"]), tuple(data["notes"]))
+    return Record(data["test"], found, tuple(data["results"]), tuple(data["notes"]), tuple(data["retraced"]))

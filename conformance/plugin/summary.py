@@ -35,6 +35,18 @@ def findings(records: Iterable[Record]) -> Iterator[str]:
             yield f"known: {plain(signature)}: {sentence}; {_tests([test for test, _ in seen])}"
 
 
+def retraced(records: Iterable[Record]) -> Iterator[str]:
+    """What loops of a session traced again for no good reason, each once."""
+    from conformance.reports.text import shortened
+
+    by_line: dict[str, list[str]] = {}
+    for record in records:
+        for line in record.retraced:
+            by_line.setdefault(line, []).append(record.test)
+    for line, tests in by_line.items():
+        yield f"retraced: {shortened(line, 300)}; {_tests(tests)}"
+
+
 def _tests(ids: Iterable[str]) -> str:
     from conformance.reports.text import plain
 

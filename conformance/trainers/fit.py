@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,14 +67,17 @@ def prepare(setup: Setup) -> Run:
         def __init__(self, logbook: Logbook) -> None:
             super().__init__()
             self.logbook, self.epoch = logbook, 0
+            self.first, self.started = 0, 0.0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             recorder.begin()
+            self.first, self.started = batch, time.perf_counter()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.logbook.took(time.perf_counter() - self.started, batch - self.first + 1)
             recorder.end_step()
             last = min(batch, training.steps_per_epoch - 1)
             self.logbook.step(self.epoch * training.steps_per_epoch + last, self._named(logs))

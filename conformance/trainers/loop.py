@@ -113,7 +113,8 @@ def drive(
             tally.reset()
             for index, batch in enumerate(dataset):
                 recorder.begin()
-                compiled[0](batch)
+                with logbook.timed():
+                    compiled[0](batch)
                 recorder.end_step()
                 if setup.strategy.num_replicas_in_sync == 1:
                     logbook.step(epoch * training.steps_per_epoch + index, tally.results())

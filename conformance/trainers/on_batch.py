@@ -24,7 +24,8 @@ def prepare(setup: Setup) -> Run:
                 parts: list[Any] = [list(part) if isinstance(part, tuple) else part for part in batch]
                 x, y, sample_weight = (*parts, None)[:3]
                 setup.recorder.begin()
-                setup.model.train_on_batch(x, y, sample_weight=sample_weight, class_weight=class_weight)
+                with logbook.timed():
+                    setup.model.train_on_batch(x, y, sample_weight=sample_weight, class_weight=class_weight)
                 setup.recorder.end_step()
         setup.optimizer.finalize_variable_values(setup.model.trainable_variables)
 

@@ -16,6 +16,7 @@ from conformance.errors import UnsupportedError
 from conformance.trainers import reports
 from conformance.trainers.forms import ARRAYS, Loop
 from conformance.trainers.given_loss import watched_loss
+from conformance.trainers.timed import timed
 from conformance.training import Logbook, Run, Setup
 
 
@@ -39,13 +40,17 @@ def prepare(setup: Setup, loop: Loop) -> Run:
     loss_fn = watched_loss(setup)
 
     def run(data: Arrays, logbook: Logbook) -> None:
+        durations: list[float] = []
         with setup.scope(), functions_run(eagerly=setup.execution == "eager"):
-            returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data)})
+            returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data, durations)})
         if not recorder.applied:
             raise UnsupportedError(
                 f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
                 " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"
             )
+        if len(durations) == recorder.ended():
+            # Whoever also counts the batches, or makes others of them, takes no step for each.
+            logbook.durations = durations
         reports.note(setup, loop.name, data, returned, recorder.ended(), logbook)
 
     return run
@@ -78,10 +83,10 @@ def _parts(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _data(setup: Setup, loop: Loop, data: Arrays) -> dict[str, Any]:
+def _data(setup: Setup, loop: Loop, data: Arrays, durations: list[float]) -> dict[str, Any]:
     training = setup.training
     if loop.form != ARRAYS:
-        return {"dataset": epoch_dataset(data, training.batch_size, training.feed)}
+        return {"dataset": timed(epoch_dataset(data, training.batch_size, training.feed), durations)}
     if "class_weight" not in loop.parameters:
         data = data.class_weighted(training.class_weight)
     x, y, sample_weight = (*data.structure(), None)[:3]

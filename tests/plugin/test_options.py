@@ -123,3 +123,41 @@ def test_known_findings_pass_with_a_line_in_the_summary(stand_in: pytest.Pyteste
             "known: trainer/loss/mask_ignored: We know .; *::test_known, *::test_news",
         ]
     )
+
+
+RETRACED = """
+import sys
+from conformance.costs import Change, Costs, Traced
+from conformance.verdict import Verdict
+
+def judged(*args, **kwargs):
+    change = Change(kind="value", argument="step", before="0", after="1")
+    function = Traced(function="mine", file="loops.py", line=7, traces=4, changes=(change,))
+    costs = Costs(arm="trial/single/graph", prepare=0.1, functions=(function,))
+    return Verdict(case=None, verdict="conforms", costs=(costs,))
+
+def test_it(conformance, monkeypatch):
+    monkeypatch.setattr(sys.modules["conformance.api"], "check", judged)
+    conformance.assert_conforms()
+"""
+
+
+def test_a_loop_that_is_traced_too_often_is_told_and_fails_only_where_that_was_asked_for(
+    stand_in: pytest.Pytester,
+) -> None:
+    stand_in.makepyfile(RETRACED)
+    told = "retraced: trial/single/graph traces mine (loops.py:7) 4 times: step 0 -> 1, *tensor*; test_*.py::test_it"
+    result = stand_in.runpytest_subprocess("-pno:xdist")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([told])
+    stand_in.runpytest_subprocess("-pno:xdist", "--conformance-max-retraces=3").assert_outcomes(passed=1)
+    stand_in.makefile(".toml", pyproject="[tool.conformance]\nmax_retraces = 2\n")
+    result = stand_in.runpytest_subprocess("-n1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E  *retraces: 3 beyond the first trace, at most 2 allowed [[]trial/single/graph[]]", told]
+    )
+    stand_in.makeini("[pytest]\nconformance_max_retraces = -1\n")
+    result = stand_in.runpytest_subprocess("-pno:xdist")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*conformance_max_retraces in *= '-1' should be a whole number of at least 0"])

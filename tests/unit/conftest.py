@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer, Schedule, to_json
+from conformance.costs import VALUE, Change, Costs, Traced
 from conformance.events import (
     CaseJudged,
     CaseStarted,
@@ -89,6 +90,9 @@ def made_finding() -> Callable[..., Finding]:
             ArmReport(arm=FIT, status="raised" if raised else "ran", seconds=0.5, raised=error, reason=text),
             ArmReport(arm=LOOP, status="ran", seconds=0.25),
         )
+        again = Change(kind=VALUE, argument=text, before=text, after=text)
+        function = Traced(function=text, file=text, line=1, traces=3, changes=(again,))
+        costs = (Costs(arm=FIT, prepare=0.5, first_step=1.0, step=0.001, functions=(function,)),)
         comparisons = (
             margins((FIT, LOOP), 0.0, 0.5, text, steps),
             margins((FIT, "referee"), 1e-6, 0.5, text, steps),
@@ -102,6 +106,7 @@ def made_finding() -> Callable[..., Finding]:
                 observations=(item,),
                 rounding=(text,),
                 comparisons=comparisons,
+                costs=costs,
             ),
             original=case(),
             environment=Environment("3.11", "2.21.0", "3.15.1", "2.4", "0.1", text, text),

@@ -852,7 +852,7 @@ def test_a_report_escapes_what_others_say() -> None:
     assert "@all" not in outside
     assert outside.count("</details>") == outside.count("<details>") == 3
     rows = [line for line in fenced.split("\n") if line.startswith("| `fit/")]
-    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [9, 9]
 
 
 def test_the_name_of_the_referee_is_the_one_that_verdicts_bear() -> None:
