@@ -28,6 +28,10 @@ class UnsupportedError(ConformanceError):
     """A combination that cannot be run or watched; the verdict is `unsupported` with this reason."""
 
 
+class AbortedError(UnsupportedError):
+    """An arm that nothing can be said of in this process, for an earlier exception has ended what it needs."""
+
+
 class DivergenceError(AssertionError):
     """Raised by `assert_conforms`; `verdict` holds the whole judgement.
 

@@ -23,7 +23,7 @@ from conformance.case import Case
 from conformance.compare import Comparison, Difference, compare
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
-from conformance.errors import UnsupportedError
+from conformance.errors import AbortedError, UnsupportedError
 from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
 from conformance.raised import shortened
@@ -107,6 +107,7 @@ class Judge:
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
         self._unsupported: dict[Arm, str] = {}
+        self._aborted: str | None = None
         self._comparisons: dict[tuple[Arm, Arm], Comparison] = {}
         self._allowance: Allowance | None = None
         self._judgements: dict[Arm, Judgement | None] = {}
@@ -124,6 +125,8 @@ class Judge:
                 self._traces[arm] = self._prepared[arm].run()
             except UnsupportedError as error:
                 self._unsupported[arm] = str(error)
+                if isinstance(error, AbortedError):
+                    self._aborted = str(error)
                 return None
         return self._traces[arm]
 
@@ -246,7 +249,11 @@ class Judge:
         """
         if found.difference.raised is not None:
             self._prepared[found.difference.raised] = PreparedArm(found.difference.raised, self.subject)
-        again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
+        try:
+            again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
+        except AbortedError:
+            # That nothing runs on replicas any more is what the exception has done.
+            return found.difference.raised is not None
         same_mode = _same_mode(found.suspect, found.reference)
         first = self._compared(again[0], again[1], same_mode).first
         return first is not None and first.place == found.difference.place
@@ -305,7 +312,9 @@ class Judge:
         ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
         return Verdict(
             case=self.case,
-            verdict=DIVERGES if ordered else CONFORMS,
+            # What could not be run is never passed as conforming.
+            verdict=DIVERGES if ordered else UNSUPPORTED if self._aborted else CONFORMS,
+            reason=None if ordered else self._aborted,
             arms=self._reports(),
             observations=tuple(ordered),
             compared=sum(item.compared for item in self._comparisons.values()) + sum(j.compared for j in self._known),
@@ -357,7 +366,10 @@ class Judge:
     def _told_again(self, item: Told) -> bool:
         """Run the arm again; whether the referee says the same again."""
         assert self.referee is not None
-        again = self.referee.judge(self._prepared[item.suspect].run())
+        try:
+            again = self.referee.judge(self._prepared[item.suspect].run())
+        except AbortedError:
+            return False
         name = item.named.name if item.named else None
         return any(
             departure.stage is item.departure.stage and name in {n.name for n in departure.causes} | {None}

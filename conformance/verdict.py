@@ -155,13 +155,25 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.observations[0].wrong_arm if self.observations else None
 
     @property
+    def raised(self) -> Raised | None:
+        """What was raised, where that is what is wrong: by the arm that diverges so, or by every arm."""
+        found = self.divergence
+        if self.verdict != RAISES and (found is None or found.step is not None or found.epoch is not None):
+            return None
+        arms = [report for report in self.arms if self.verdict == RAISES or (found and report.arm == found.arms[0])]
+        return next((report.raised for report in arms if report.raised is not None), None)
+
+    @property
     def signature(self) -> str | None:
         """The signature of the gravest divergence."""
         return self.observations[0].signature if self.observations else None
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {', '.join(report.arm for report in self.arms)}"]
-        if self.reason:
+        raised = self.raised
+        if raised is not None:
+            lines += [f"  {word}: {text}" for word, text in (("raised", raised.said), *raised.rows)]
+        elif self.reason:
             lines.append(f"  {self.reason}")
         for item in self.observations:
             wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
@@ -190,6 +202,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "signature": verdict.signature,
         "repro": verdict.repro,
         "reason": verdict.reason,
+        "raised": verdict.raised,
         "others": verdict.observations[1:] if first else (),
         "compared": verdict.compared,
         "not_compared": verdict.not_compared,
@@ -226,11 +239,17 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
 
 
 def without_steps(verdict: Verdict) -> Verdict:
-    """The verdict with the furthest-off row of each stage alone in its comparisons.
+    """The verdict with the furthest-off row of each stage alone in its comparisons, and without tracebacks.
 
-    A search keeps what it says of thousands of cases in one file; a finding of its own has all rows.
+    A search keeps what it says of thousands of cases in one file; a finding of its own has all of it.
     """
-    return msgspec.structs.replace(verdict, comparisons=tuple(thinned(item) for item in verdict.comparisons))
+    arms = tuple(
+        report
+        if report.raised is None
+        else msgspec.structs.replace(report, raised=msgspec.structs.replace(report.raised, traceback=None))
+        for report in verdict.arms
+    )
+    return msgspec.structs.replace(verdict, arms=arms, comparisons=tuple(thinned(item) for item in verdict.comparisons))
 
 
 def json_safe(value: Any) -> Any:

@@ -41,6 +41,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "losses",
         "optimizers",
         "raised",
+        "refusal",
+        "layer_error",
     ),
     ("referee.clause", "referee.*_rules"),
     ("case",),
