@@ -13,8 +13,8 @@ from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
-from conformance.errors import DivergenceError, UsageError
-from conformance.failure import failure
+from conformance.errors import UsageError
+from conformance.failure import divergence_error
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
@@ -163,7 +163,7 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     __tracebackhide__ = True
     verdict = check(train_step, **arguments)
     if not verdict.conforms:
-        raise DivergenceError(failure(verdict), verdict)
+        raise divergence_error(verdict)
     return verdict
 
 

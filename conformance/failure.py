@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-from conformance.reports.text import plain
+from conformance.errors import DivergenceError, RaisedError
+from conformance.reports.text import lines, plain
 from conformance.reports.words import REFEREE, counted, in_words, when
 from conformance.verdict import DIVERGES, RAISES, Divergence, Verdict
 
@@ -52,6 +53,24 @@ def failure(verdict: Verdict, *, report: str | None = None, width: int | None = 
         # A path is never wrapped, so that it stays one word to whoever copies it.
         told.append(f"  {'repro' if verdict.repro else 'report'}: {plain(place)}")
     return "\n".join(told)
+
+
+def divergence_error(verdict: Verdict, *, report: str | None = None) -> DivergenceError:
+    """The exception of a verdict that does not conform; where a training raised, with its traceback as the cause.
+
+    Args:
+        verdict: the verdict.
+        report: the directory that findings are written to, if any.
+    """
+    made = DivergenceError(failure(verdict, report=report), verdict)
+    raised = verdict.raised
+    if raised is not None and raised.traceback:
+        made.__cause__ = RaisedError(f"what {_arm_of(verdict)} raised, where it surfaced:\n{lines(raised.traceback)}")
+    return made
+
+
+def _arm_of(verdict: Verdict) -> str:
+    return next(report.arm for report in verdict.arms if report.raised is verdict.raised)
 
 
 def _width() -> int:

@@ -24,6 +24,7 @@ from conformance.compare import Comparison, Difference, compare
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.errors import AbortedError, UnsupportedError
+from conformance.exception import everywhere
 from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
 from conformance.raised import shortened
@@ -274,7 +275,7 @@ class Judge:
             return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=reason)
         errors = [trace.error for trace in self._traces.values()]
         if all(errors):
-            return Verdict(case=self.case, verdict=RAISES, arms=self._reports(), reason=str(errors[0]))
+            return self._raising()
         differences = self.differences()
         told = self.told()
         observations: list[Observation] = []
@@ -330,6 +331,29 @@ class Judge:
             remarks=tuple(remarks),
             comparisons=self._margins(),
         )
+
+    def _raising(self) -> Verdict:
+        """The verdict where every arm that can be run raises."""
+        found = everywhere(self._traces, self.case)
+        verdict = Verdict(
+            case=self.case,
+            verdict=RAISES,
+            arms=self._reports(),
+            observations=() if found is None else (found,),
+            reason=str(next(iter(self._traces.values())).error),
+        )
+        if found is None or self._quick or self._raises_again():
+            return verdict
+        return replace_struct(verdict, observations=(), flaky=(found.divergence.message,))
+
+    def _raises_again(self) -> bool:
+        """Prepare and run the first arm anew; whether it raises the same kind of exception."""
+        arm, trace = next(iter(self._traces.items()))
+        try:
+            again = PreparedArm(arm, self.subject).run().error
+        except AbortedError:
+            return True
+        return again is not None and trace.error is not None and again.kind == trace.error.kind
 
     def _margins(self) -> tuple[Margins, ...]:
         """What every comparison saw, those of two arms first."""

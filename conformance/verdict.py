@@ -21,6 +21,9 @@ UNJUDGED = "the referee judges nothing"
 
 CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
 
+EVERY_ARM = "all"
+"""The axis of what shows in every arm alike, and follows neither trainer, nor distribution, nor execution."""
+
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What the referee says a quantity should have been, in float64; floats as `float.hex`, which loses nothing."""
@@ -34,8 +37,8 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         arms: the two arms, the one suspected first.
-        axis: what the difference follows: `trainer`, `distribution`, `execution`, or `both` (a trainer that is wrong
-            only under replicas).
+        axis: what the difference follows: `trainer`, `distribution`, `execution`, `both` (a trainer that is wrong
+            only under replicas), or `all` (every arm raises).
         step: the step, from 0; None when it is not one step's (an epoch's logs, an exception).
         epoch: the epoch, from 0, of an epoch's logs.
         stage: the stage.
@@ -176,9 +179,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         elif self.reason:
             lines.append(f"  {self.reason}")
         for item in self.observations:
-            wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
-            lines += [f"  {item.divergence.message}", f"  {wrong}", f"  {item.cause.name}: {item.cause.explanation}"]
-            lines += [f"    {line}" for line in item.cause.evidence]
+            if item.divergence.axis != EVERY_ARM:
+                wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
+                lines += [f"  {item.divergence.message}", f"  {wrong}"]
+            lines.append(f"  {item.cause.name}: {item.cause.explanation}")
+            if raised is None:
+                lines += [f"    {line}" for line in item.cause.evidence]
             lines.append(f"  advice: {item.cause.advice}")
         lines += [f"  flaky: {message}" for message in self.flaky]
         lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]

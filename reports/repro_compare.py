@@ -65,7 +65,8 @@ def result(show: Plan) -> list[str]:
 def main(show: Plan, trained: str = "seen = train()") -> list[str]:
     """The statements that run the arms and compare what comes of them; the one that trains an arm alone, if any."""
     limit = "the same bits are due" if allowed(show) == 0 else f"more than {allowed(show)!r} apart"
-    said = literal("DIVERGES: one raises, the other trains" if show.raises else f"DIVERGES: {limit}")
+    apart = "every arm raises" if show.raises_everywhere else "one raises, the other trains"
+    said = literal(f"DIVERGES: {apart if show.raises else limit}")
     end = statement("", call("print", '"Keras"', "keras.__version__", f'{said} if differ else "CONFORMS"'))
     if show.raises:
         compared = _compare_raised(show)
@@ -82,7 +83,7 @@ def _compare_raised(show: Plan) -> list[str]:
     told = f'print(f"{{name}} raises {{type(error).__name__}}: {{{message}}}")'
     attempt = ["try:", *indented(["train(*given)"]), "except Exception as error:", *indented([told, "raised += 1"])]
     loop = statement("for name, *given in ", Bracket("(", tuple(arms)), ":")
-    return ["raised = 0", *loop, *indented(attempt), "differ = raised == 1"]
+    return ["raised = 0", *loop, *indented(attempt), f"differ = raised == {len(show.raised)}"]
 
 
 def _compare_values(show: Plan, wanted: Arm) -> list[str]:

@@ -62,7 +62,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("square",),
     ("deviations.*", "deviations"),
     ("diagnose",),
-    ("attribution",),
+    ("attribution", "exception"),
     ("judge",),
     ("calibration", "finding"),
     ("calibrator", "environment", "minimize"),
