@@ -322,7 +322,9 @@ def _earlier(
                 break
             if earlier not in config and fields[earlier].wants == fields[name].wants:
                 yield from (bare.set(**{earlier: better}) for better in worth[earlier][:1])
-        values = (other or {}).get(name) or (fields[name].options(incoming) if fields[name].required else worth[name])
+        values = (other or {}).get(name) or (
+            fields[name].options(incoming) if fields[name].required else worth.get(name, [])
+        )
         before = values[: values.index(value)] if value in values else values
         yield from (config.set(**{name: better}) for better in before if name not in WIDTHS)
 
@@ -344,12 +346,14 @@ def _penalized(node: Node) -> bool:
 
 
 def narrow(case: Case) -> Proposals:
-    """One unit, one filter, then two."""
+    """One unit, one filter, then two; of a layer of one's own, which may take only so many, also one less."""
     least = {name: LOSSES[loss.name].least_units for name, loss in zip(case.model.outputs, case.losses, strict=True)}
     for node in case.model.nodes:
         smallest = least.get(node.name, 1)
         for option in WIDTHS:
-            for width in (smallest, smallest + 1):
+            own = node.layer is not None and LAYERS[node.layer].make is not None
+            less = (node.config[option] - 1,) if own and isinstance(node.config.get(option), int) else ()
+            for width in (smallest, smallest + 1, *less):
                 if node.config.get(option, 1) > width:
                     narrower = msgspec.structs.replace(node, config=node.config.set(**{option: width}))
                     yield from _with(case, model=_swapped(case.model, narrower))

@@ -54,7 +54,7 @@ class Plan:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are trained, the one on trial first."""
-        return (self.seen,) if self.wanted is None else (self.seen, self.wanted)
+        return (self.seen,) if self.wanted in (None, self.seen) else (self.seen, self.wanted)
 
     @property
     def expected(self) -> Expected | None:
