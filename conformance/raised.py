@@ -12,14 +12,20 @@ import msgspec
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Names of nodes and functions, which are counted through in each process, and where a kernel ran.
-_NODES = re.compile(r"\[\[[^\]]*\]\]|\{\{function_node [^}]*\}\}|\[Op:__inference\w*\]|\[Op:\w+\](?: name:\s*$)?")
+_NODES = re.compile(
+    r"\[\[(?:\{\{[^\]]*|[A-Za-z_][\w/:]*)\]\]|\{\{function_node [^}]*\}\}"
+    r"|\[Op:__inference\w*\]|\[Op:\w+\](?: name:\s*$)?"
+)
 _MADE = re.compile(r" for '\{\{node [^}]*\}\} = \w+\[[^\]]*\]\([^)]*\)'")
-_INFERRING = "Error encountered:"
+_INFERRING = re.compile(r".*?Error encountered:(?P<said>.*)\Z", re.DOTALL)
 _REWRITTEN = re.compile(r"\s*in user code:\n.*\n\s*\n\s+\w+: (?P<said>.*)\Z", re.DOTALL)
 _CALLING = re.compile(
     r"\s*Exception encountered when calling [^\n]*?\.\s*\n(?P<said>.*?)(?:\n\s*Arguments received by .*)?\Z", re.DOTALL
 )
-_ROOTS = re.compile(r"\d+ root error\(s\) found\.\s*\(0\)\s*[A-Z_]+:\s*(?P<said>.*?)(?:\n\s*\(1\).*)?\Z", re.DOTALL)
+_ROOTS = re.compile(r".*?\d+ root error\(s\) found\.\s*\(0\)\s*[A-Z_]+:\s*(?P<said>.*?)(?:\n\s*\(1\).*)?\Z", re.DOTALL)
+_WRAPPINGS = (_REWRITTEN, _CALLING, _INFERRING, _ROOTS)
+"""What wraps a message, the outermost first."""
+
 _MOST = 300
 
 
@@ -101,10 +107,8 @@ def _unwrapped(message: str) -> str:
     """What is left of a message when every layer of wrapping that says nothing of its own is taken off."""
     text = message
     while True:
-        inner = text.partition(_INFERRING)[2] if _INFERRING in text else text
-        for pattern in (_REWRITTEN, _CALLING, _ROOTS):
-            found = pattern.search(inner)
-            inner = found["said"] if found and found["said"].strip() else inner
+        found = next((found for pattern in _WRAPPINGS if (found := pattern.match(text))), None)
+        inner = text if found is None else found["said"]
         if inner == text or not inner.strip():
             return text
         text = inner
