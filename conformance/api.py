@@ -13,13 +13,13 @@ from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
-from conformance.errors import UsageError
+from conformance.errors import ConformanceError, UsageError
 from conformance.failure import divergence_error
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
-from conformance.verdict import UNSUPPORTED, Verdict
+from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 MOST_BATCHES = 10_000
 """A dataset with more batches than this is taken for an endless one."""
@@ -115,11 +115,12 @@ def check(
     _check_names("loss", loss)
     _check_names("metric", [name for name in metrics if name not in ACCURACIES])
     rows, size, feed = _rows(data, batch_size)
+    weights, failed = _weights(loss_weights, model)
     parts = Parts(
         lambda: _made_model(model, rows),
         lambda: _made_optimizer(optimizer),
         lambda: _by_output(loss, model),
-        None if loss_weights is None else tuple(float(w) for w in _by_output(loss_weights, model)),
+        weights,
         lambda: _made_metrics(metrics, rows, model),
         built_first=False,
     )
@@ -140,9 +141,12 @@ def check(
         validation=_validation(validation_data, rows),
     )
     try:
-        return Judge(training, plan).verdict()
+        verdict = Judge(training, plan).verdict()
     finally:
         release()
+    if failed is not None and verdict.verdict != RAISES:
+        raise failed
+    return verdict
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
@@ -232,6 +236,19 @@ def _by_output(given: Any, make: Callable[[], Any]) -> list[Any]:
             raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
         return [given[name] for name in names]
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _weights(given: Any, make: Callable[[], Any]) -> tuple[tuple[float, ...] | None, Exception | None]:
+    """The losses' factors in the outputs' order; or what making the model raised, which is an arm's to tell."""
+    if given is None:
+        return None, None
+    try:
+        items = _by_output(given, make)
+    except ConformanceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's function raises is an observation
+        return None, error
+    return tuple(float(item) for item in items), None
 
 
 def _made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:

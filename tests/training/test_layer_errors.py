@@ -84,6 +84,12 @@ def test_building_that_raises_is_a_verdict_and_an_assertion_that_names_the_layer
     assert "tensorflow/python" in str(caught.value.__cause__)
 
 
+def test_a_model_that_cannot_be_asked_for_its_outputs_raises_as_any_other() -> None:
+    verdict = conformance.check(model=sequential(Mine), loss_weights={"dense": 2.0}, **GIVEN)
+    assert verdict.raised is not None
+    assert verdict.raised.named == "outer/mine (Mine)"
+
+
 @pytest.mark.parametrize(("execution", "replicas"), [("graph", 1), ("graph", 2), ("eager", 1)])
 def test_a_step_that_raises_names_the_layer_within_the_model(execution: str, replicas: int) -> None:
     verdict = conformance.check(model=Block, replicas=(replicas,), executions=(execution,), **GIVEN)
