@@ -13,13 +13,14 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 import conformance
-from conformance import strategies
+from conformance import prepare, strategies
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
 from conformance.errors import DivergenceError
 from conformance.frozen import FrozenMap
 from conformance.judge import Plan, judge_case
 from conformance.layers import LAYERS
 from conformance.minimize import Shrinking, confirmed
+from conformance.prepare import PreparedArm
 from conformance.strategies.register_layer import REGISTERED
 
 X = np.random.default_rng(0).normal(size=(8, 10)).astype("float32")
@@ -149,3 +150,21 @@ def test_a_case_whose_registered_layer_raises_is_made_smaller(registered: None) 
     assert smallest.case.model.nodes[0].config == FrozenMap(units=3)
     assert shrinking.raised == 0
     assert smallest.signature == SIGNATURE
+
+
+def test_what_an_earlier_exception_has_ended_is_no_training_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = tf.errors.CancelledError(
+        None, None, "Collective ops is aborted by: group is cancelled\nRestart your program to reset."
+    )
+
+    def run(self: PreparedArm, *_: Any, **__: Any) -> Any:
+        if self.arm.placement.mirrored:
+            raise prepare._observed(ended)
+        return whole(self)
+
+    whole = PreparedArm.run
+    monkeypatch.setattr(PreparedArm, "run", run)
+    model = sequential(lambda name: keras.layers.Dense(1, name=name))
+    verdict = conformance.check(model=model, replicas=(1, 2), executions=("eager",), **GIVEN)
+    assert (verdict.verdict, verdict.observations) == ("unsupported", ())
+    assert "has ended TensorFlow's collective operations" in (verdict.reason or "")
