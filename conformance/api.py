@@ -16,13 +16,13 @@ from conformance.build import Parts
 from conformance.case import Case
 from conformance.data import Array, Arrays
 from conformance.defaults import hold
-from conformance.errors import DivergenceError, UsageError
-from conformance.failure import failure
+from conformance.errors import ConformanceError, UsageError
+from conformance.failure import divergence_error
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
-from conformance.verdict import UNSUPPORTED, Verdict
+from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 MOST_BATCHES = 10_000
 """A dataset with more batches than this is taken for an endless one."""
@@ -118,11 +118,12 @@ def check(
     _check_names("loss", loss)
     _check_names("metric", [name for name in metrics if name not in ACCURACIES])
     rows, size, feed, reading = _rows(data, batch_size)
+    weights, failed = _weights(loss_weights, model)
     parts = Parts(
         lambda: _made_model(model, rows),
         lambda: _made_optimizer(optimizer),
         lambda: _by_output(loss, model),
-        None if loss_weights is None else tuple(float(w) for w in _by_output(loss_weights, model)),
+        weights,
         lambda: _made_metrics(metrics, rows, model),
         built_first=False,
     )
@@ -144,9 +145,12 @@ def check(
         reading=reading,
     )
     try:
-        return Judge(training, plan).verdict()
+        verdict = Judge(training, plan).verdict()
     finally:
         release()
+    if failed is not None and verdict.verdict != RAISES:
+        raise failed
+    return verdict
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
@@ -169,7 +173,7 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     __tracebackhide__ = True
     verdict = check(train_step, **arguments)
     if not verdict.conforms:
-        raise DivergenceError(failure(verdict), verdict)
+        raise divergence_error(verdict)
     hold(verdict)
     return verdict
 
@@ -239,6 +243,19 @@ def _by_output(given: Any, make: Callable[[], Any]) -> list[Any]:
             raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
         return [given[name] for name in names]
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _weights(given: Any, make: Callable[[], Any]) -> tuple[tuple[float, ...] | None, Exception | None]:
+    """The losses' factors in the outputs' order; or what making the model raised, which is an arm's to tell."""
+    if given is None:
+        return None, None
+    try:
+        items = _by_output(given, make)
+    except ConformanceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's function raises is an observation
+        return None, error
+    return tuple(float(item) for item in items), None
 
 
 def _made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:

@@ -540,6 +540,16 @@ _ENTRIES = (
         "1.2",
         Stage.BATCH,
     ),
+    CauseEntry(
+        "raises_in_every_arm",
+        "The training raises in every arm, so that it is neither the trainer, nor the replicas, nor the graph, but the"
+        " model or its parts.",
+        "Look at the layer, the operation, what met in it and the line that are named; call the layer alone on such an"
+        " input, `layer(tf.zeros(shape, dtype))`, until it takes it, or let it say what it does not take:"
+        " `raise ValueError(f'{self.name} takes inputs of rank 2, not {inputs.shape}')`.",
+        None,
+        Stage.OUTPUTS,
+    ),
 )
 
 CAUSES: dict[str, CauseEntry] = {entry.name: entry for entry in _ENTRIES}

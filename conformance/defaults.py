@@ -64,9 +64,9 @@ def with_known(verdict: Verdict, known: Collection[str]) -> Verdict:
     """The verdict, `known` where these signatures have every divergence of it, else with the news first."""
     from msgspec.structs import replace
 
-    from conformance.verdict import DIVERGES, KNOWN
+    from conformance.verdict import DIVERGES, KNOWN, RAISES
 
-    if not known or verdict.verdict != DIVERGES or not verdict.observations:
+    if not known or verdict.verdict not in (DIVERGES, RAISES) or not verdict.observations:
         return verdict
     news = [item for item in verdict.observations if item.signature not in known]
     if not news:

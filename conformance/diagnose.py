@@ -39,7 +39,9 @@ def _cause(entry: CauseEntry, evidence: tuple[str, ...], *, exact: bool) -> Caus
     return Cause(name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=exact, evidence=evidence)
 
 
-ANYWHERE = frozenset({"raises_in_one_arm", "numeric_precision", "rounding_amplified", "unexplained"})
+ANYWHERE = frozenset(
+    {"raises_in_one_arm", "raises_in_every_arm", "numeric_precision", "rounding_amplified", "unexplained"}
+)
 """Causes that enter at any stage, so that the stage at which one was seen says which of them it is."""
 
 

@@ -17,8 +17,8 @@ from hypothesis import given as hypothesis_given
 
 from conformance import strategies
 from conformance.defaults import current, with_known
-from conformance.errors import DivergenceError, UsageError
-from conformance.failure import failure
+from conformance.errors import UsageError
+from conformance.failure import divergence_error
 from conformance.verdict import UNSUPPORTED
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def given(
                 if VERDICT in takes:
                     arguments[VERDICT] = verdict
                 elif not verdict.conforms:
-                    raise DivergenceError(failure(verdict), verdict)
+                    raise divergence_error(verdict)
             if CASE not in takes:
                 del arguments[CASE]
             return test(**arguments)

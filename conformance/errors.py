@@ -40,6 +40,17 @@ class RetracedError(AssertionError):
         self.verdict = verdict
 
 
+class AbortedError(UnsupportedError):
+    """An arm that nothing can be said of in this process, for an earlier exception has ended what it needs."""
+
+
+class RaisedError(ConformanceError):
+    """What a training raised, as the traceback Python prints: the cause of a `DivergenceError` that says where.
+
+    It is text, for the exception itself holds on to every model on its stack.
+    """
+
+
 class DivergenceError(AssertionError):
     """Raised by `assert_conforms`; `verdict` holds the whole judgement.
 

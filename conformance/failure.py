@@ -10,9 +10,10 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-from conformance.reports.text import plain
+from conformance.errors import DivergenceError, RaisedError
+from conformance.reports.text import lines, plain
 from conformance.reports.words import REFEREE, counted, in_words, when
-from conformance.verdict import DIVERGES, Observation, Verdict
+from conformance.verdict import DIVERGES, RAISES, Divergence, Verdict
 
 MOST_LINES = 25
 """The most lines of a message."""
@@ -24,6 +25,10 @@ MARGIN = 4
 """What pytest puts in front of a line of an assertion's message."""
 
 _CUT = " [...]"
+_UNDECIDED, _EXACT = "not decided", " (reproduces every step)"
+
+_LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
+"""The most lines for a part of what was raised."""
 
 
 def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None) -> str:
@@ -39,15 +44,33 @@ def failure(verdict: Verdict, *, report: str | None = None, width: int | None = 
         wanted, the wrong arm, the cause, the cure, the signature and where more of it is.
     """
     across = width or _width()
-    told = [*_head(verdict, across)]
+    told = [*_head(verdict, across), *_raised(verdict, across)]
     if verdict.observations:
-        told += _observation(verdict.observations[0], _raised(verdict), across)
+        told += _observation(verdict, across)
     told += _rest(verdict, across)
     place = verdict.repro or report
     if place is not None:
         # A path is never wrapped, so that it stays one word to whoever copies it.
         told.append(f"  {'repro' if verdict.repro else 'report'}: {plain(place)}")
     return "\n".join(told)
+
+
+def divergence_error(verdict: Verdict, *, report: str | None = None) -> DivergenceError:
+    """The exception of a verdict that does not conform; where a training raised, with its traceback as the cause.
+
+    Args:
+        verdict: the verdict.
+        report: the directory that findings are written to, if any.
+    """
+    made = DivergenceError(failure(verdict, report=report), verdict)
+    raised = verdict.raised
+    if raised is not None and raised.traceback:
+        made.__cause__ = RaisedError(f"what {_arm_of(verdict)} raised, where it surfaced:\n{lines(raised.traceback)}")
+    return made
+
+
+def _arm_of(verdict: Verdict) -> str:
+    return next(report.arm for report in verdict.arms if report.raised is verdict.raised)
 
 
 def _width() -> int:
@@ -61,36 +84,50 @@ def _head(verdict: Verdict, width: int) -> list[str]:
         first, second = verdict.observations[0].divergence.arms
         other = in_words(second) if second == REFEREE else second
         return _wrapped(f"diverges: {first} differs from {other}", "", width, 2)
+    if verdict.verdict == RAISES and verdict.raised is not None:
+        return _wrapped(f"raises in every arm: {verdict.raised.said}", "", width, 3)
     text = f"{verdict.verdict}: {verdict.reason or ', '.join(report.arm for report in verdict.arms)}"
     return _wrapped(text, "", width, 4)
 
 
-def _raised(verdict: Verdict) -> str | None:
-    """What the first wrong arm raised and at which line of the user's, where that is what is wrong."""
-    found = verdict.observations[0].divergence
-    if found.step is not None or found.epoch is not None:
-        return None
-    raised = next((report.raised for report in verdict.arms if report.arm == found.arms[0] and report.raised), None)
+def _raised(verdict: Verdict, width: int) -> list[str]:
+    """What was raised where: the exception, the layer, the operation, what met there and the line of the user's."""
+    raised = verdict.raised
     if raised is None:
-        return None
-    return f"{raised.kind} at {raised.line}" if raised.line else raised.kind
+        return []
+    told = [] if verdict.verdict == RAISES else _wrapped(f"raises: {raised.said}", "  ", width, 2)
+    for word, text in raised.rows:
+        told += _wrapped(f"{word}: {text}", "  ", width, _LINES[word])
+    others = {
+        report.raised.said: report.arm
+        for report in verdict.arms
+        if verdict.verdict == RAISES and report.raised is not None and report.raised.kind != raised.kind
+    }
+    for said, arm in list(others.items())[:1]:
+        told += _wrapped(f"otherwise {arm}: {said}", "  ", width, 2)
+    return told
 
 
-def _observation(item: Observation, raised: str | None, width: int) -> list[str]:
-    found, cause = item.divergence, item.cause
-    of = "" if found.variable == found.stage.value else f" of {found.variable}"
-    exact = "" if not cause.exact else " (reproduces every step)"
-    where = f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}"
+def _observation(verdict: Verdict, width: int) -> list[str]:
+    item, raised = verdict.observations[0], verdict.raised is not None
+    cause = item.cause
+    exact = _EXACT if cause.exact and not raised else ""
     return [
-        *_wrapped(where if raised is None else f"raises: {raised}", "  ", width, 2),
-        *_wrapped(found.message, "    ", width, 4),
-        *_wrapped(f"wrong arm: {item.wrong_arm or 'not decided'}", "  ", width, 1),
-        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 4),
-        # What is unexplained has nothing but its evidence to go by.
-        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence else []),
+        *([] if raised else _where(item.divergence, width)),
+        *([] if verdict.verdict == RAISES else _wrapped(f"wrong arm: {item.wrong_arm or _UNDECIDED}", "  ", width, 1)),
+        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 3 if raised else 4),
+        # What is unexplained has nothing but its evidence to go by; that of an exception has been told.
+        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence and not raised else []),
         *_wrapped(f"cure: {cause.advice}", "  ", width, 5),
         *_wrapped(f"signature: {item.signature}", "  ", width, 2),
     ]
+
+
+def _where(found: Divergence, width: int) -> list[str]:
+    """The first wrong step and stage, with seen and wanted."""
+    of = "" if found.variable == found.stage.value else f" of {found.variable}"
+    where = f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}"
+    return [*_wrapped(where, "  ", width, 2), *_wrapped(found.message, "    ", width, 4)]
 
 
 def _rest(verdict: Verdict, width: int) -> list[str]:

@@ -25,7 +25,8 @@ from conformance.compare import Comparison, Difference, compare
 from conformance.costs import Costs
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
-from conformance.errors import UnsupportedError
+from conformance.errors import AbortedError, UnsupportedError
+from conformance.exception import everywhere
 from conformance.margin import Margins
 from conformance.prepare import PreparedArm, release
 from conformance.raised import shortened
@@ -109,6 +110,7 @@ class Judge:
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
         self._unsupported: dict[Arm, str] = {}
+        self._aborted: str | None = None
         self._comparisons: dict[tuple[Arm, Arm], Comparison] = {}
         self._allowance: Allowance | None = None
         self._judgements: dict[Arm, Judgement | None] = {}
@@ -126,6 +128,8 @@ class Judge:
                 self._traces[arm] = self._prepared[arm].run()
             except UnsupportedError as error:
                 self._unsupported[arm] = str(error)
+                if isinstance(error, AbortedError):
+                    self._aborted = str(error)
                 return None
         return self._traces[arm]
 
@@ -253,7 +257,11 @@ class Judge:
         """
         if found.difference.raised is not None:
             self._prepared[found.difference.raised] = PreparedArm(found.difference.raised, self.subject)
-        again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
+        try:
+            again = [self._prepared[arm].run() for arm in (found.suspect, found.reference)]
+        except AbortedError:
+            # That nothing runs on replicas any more is what the exception has done.
+            return found.difference.raised is not None
         same_mode = _same_mode(found.suspect, found.reference)
         first = self._compared(again[0], again[1], same_mode).first
         return first is not None and first.place == found.difference.place
@@ -274,7 +282,7 @@ class Judge:
             return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=reason)
         errors = [trace.error for trace in self._traces.values()]
         if all(errors):
-            return Verdict(case=self.case, verdict=RAISES, arms=self._reports(), reason=str(errors[0]))
+            return self._raising()
         differences = self.differences()
         told = self.told()
         observations: list[Observation] = []
@@ -312,7 +320,9 @@ class Judge:
         ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
         return Verdict(
             case=self.case,
-            verdict=DIVERGES if ordered else CONFORMS,
+            # What could not be run is never passed as conforming.
+            verdict=DIVERGES if ordered else UNSUPPORTED if self._aborted else CONFORMS,
+            reason=None if ordered else self._aborted,
             arms=self._reports(),
             observations=tuple(ordered),
             compared=sum(item.compared for item in self._comparisons.values()) + sum(j.compared for j in self._known),
@@ -344,6 +354,29 @@ class Judge:
             for arm in self.plan.arms
             if (trace := self._traces.get(arm)) is not None
         )
+
+    def _raising(self) -> Verdict:
+        """The verdict where every arm that can be run raises."""
+        found = everywhere(self._traces, self.case)
+        verdict = Verdict(
+            case=self.case,
+            verdict=RAISES,
+            arms=self._reports(),
+            observations=() if found is None else (found,),
+            reason=str(next(iter(self._traces.values())).error),
+        )
+        if found is None or self._quick or self._raises_again():
+            return verdict
+        return replace_struct(verdict, observations=(), flaky=(found.divergence.message,))
+
+    def _raises_again(self) -> bool:
+        """Prepare and run the first arm anew; whether it raises the same kind of exception."""
+        arm, trace = next(iter(self._traces.items()))
+        try:
+            again = PreparedArm(arm, self.subject).run().error
+        except AbortedError:
+            return True
+        return again is not None and trace.error is not None and again.kind == trace.error.kind
 
     def _margins(self) -> tuple[Margins, ...]:
         """What every comparison saw, those of two arms first."""
@@ -380,7 +413,10 @@ class Judge:
     def _told_again(self, item: Told) -> bool:
         """Run the arm again; whether the referee says the same again."""
         assert self.referee is not None
-        again = self.referee.judge(self._prepared[item.suspect].run())
+        try:
+            again = self.referee.judge(self._prepared[item.suspect].run())
+        except AbortedError:
+            return False
         name = item.named.name if item.named else None
         return any(
             departure.stage is item.departure.stage and name in {n.name for n in departure.causes} | {None}

@@ -32,13 +32,15 @@ from conformance.judge import Plan, judge_case
 from conformance.passes import simplified
 from conformance.simplicity import simplicity
 from conformance.sketch import sketched
-from conformance.verdict import Observation, Verdict
+from conformance.verdict import EVERY_ARM, Observation, Verdict
 
 
 def plan_for(observation: Observation, plan: Plan) -> Plan:
     """The fewest arms from which this observation can be derived."""
     axis, (first, second) = observation.divergence.axis, observation.divergence.arms
     suspect = parse_arm(first)
+    if axis == EVERY_ARM:
+        return Plan((suspect.trainer,), (suspect.placement,), (suspect.execution,))
     if second == REFEREE:
         # The axis of what the referee says is read off all arms: which of them have it, and on which placement. What
         # no arm has alone can be said of any of them.

@@ -13,7 +13,7 @@ import itertools
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from conformance import devices
 from conformance.arm import Arm
 from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
-from conformance.errors import ConformanceError, UnsupportedError
+from conformance.errors import AbortedError, ConformanceError, UnsupportedError
+from conformance.layer_error import describe
 from conformance.place import place_of
-from conformance.raised import describe
+from conformance.raised import Raised
 from conformance.recording import Recorder, slot_name
 from conformance.referee.base_rules import distinct
 from conformance.retracing import Retracing
@@ -42,6 +43,25 @@ _TAPS = frozenset(
 
 # What passes a user's calls on and does nothing by itself: what fails there is the user's call.
 _PASSES = frozenset({"watched", "watched_apply", "watched_update_step", "watched_call", "watched_function", "call"})
+
+
+@contextlib.contextmanager
+def whole_tracebacks() -> Iterator[None]:
+    """Keras and TensorFlow leave their frames in tracebacks, for it is there that an operation has its arguments."""
+    import keras
+    import tensorflow as tf
+
+    config, debugging = keras.config, tf.debugging
+    before = config.is_traceback_filtering_enabled(), debugging.is_traceback_filtering_enabled()
+    config.disable_traceback_filtering()
+    debugging.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if before[0]:
+            config.enable_traceback_filtering()
+        if before[1]:
+            debugging.enable_traceback_filtering()
 
 
 class PreparedArm:
@@ -64,7 +84,7 @@ class PreparedArm:
         started = time.perf_counter()
         self.arm, self.training = arm, training
         self._own = place_of(training.trial) if arm.trainer == "trial" and training.trial is not None else None
-        self._error: Exception | None = None
+        self._error: Raised | None = None
         self._graphs: list[Any] = []
         self._draws: bool | None = None
         self.strategy = devices.strategy(arm.placement)
@@ -75,28 +95,26 @@ class PreparedArm:
             try:
                 self._build()
             except Exception as error:  # noqa: BLE001 - whatever the user's parts raise is an observation
-                self._error = _observed(error)
+                # As text: the exception's frames would keep every arm's model alive.
+                self._error = describe(_observed(error))
         self.seconds = time.perf_counter() - started
+
+    def _layers(self) -> list[Any]:
+        """The model and its layers, those within layers too."""
+        return list(self.model._flatten_layers())
 
     @contextlib.contextmanager
     def _conditions(self) -> Any:
-        import keras
-
-        filtering = keras.config.is_traceback_filtering_enabled()
-        keras.config.disable_traceback_filtering()
-        try:
-            deterministic = self.arm.execution != "xla"
-            with (
-                devices.determinism(deterministic),
-                devices.unfolded(),
-                policy(self.training.precision),
-                warnings.catch_warnings(),
-            ):
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            if filtering:
-                keras.config.enable_traceback_filtering()
+        deterministic = self.arm.execution != "xla"
+        with (
+            whole_tracebacks(),
+            devices.determinism(deterministic),
+            devices.unfolded(),
+            policy(self.training.precision),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
 
     def _build(self) -> None:
         training = self.training
@@ -172,7 +190,7 @@ class PreparedArm:
                     with retracing:
                         self._train(lent, logbook)
                 except Exception as raised:  # noqa: BLE001 - whatever a training raises is an observation
-                    error = _observed(raised)
+                    error = describe(_observed(raised), self._layers())
             if retracing.graphs and self._compiled:
                 self._graphs += retracing.graphs
                 self._draws = None
@@ -181,7 +199,7 @@ class PreparedArm:
                 trace = self.recorder.read(self.arm)
         logbook.into(trace)
         trace.start = start
-        trace.error = None if error is None else describe(error)
+        trace.error = error
         trace.functions = retracing.functions
         trace.data_intact = lent.digest() == before
         trace.seconds = time.perf_counter() - started
@@ -216,12 +234,21 @@ class PreparedArm:
             component.assign(value)
 
 
+_ABORTED = "Restart your program to reset"
+"""What TensorFlow says once an exception on one replica has ended the collective operations of the whole process."""
+
+
 def _observed(error: Exception) -> Exception:
     """The error, if the training raised it; what this package raises is raised again, never taken for a finding."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ConformanceError):
         # Raised while a user's function was traced, it comes wrapped in the lines of that function.
         raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from error
+    if _ABORTED in str(error):
+        # Of this training it says nothing: it is so of every one on replicas from then on.
+        raise AbortedError(
+            "an exception on replicas has ended TensorFlow's collective operations in this process; run it in another"
+        ) from error
     taps = any(f.f_globals.get("__name__") == "conformance.recording" and f.f_code.co_name in _TAPS for f in frames)
     ours = bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("conformance.")
     if taps or (ours and frames[-1].f_code.co_name not in _PASSES):

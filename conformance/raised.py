@@ -1,21 +1,32 @@
 """What a training raised, told in terms of the model: the layer, the operation, the shapes, the user's line.
 
-Keras reports an error at the framework frame where it surfaced. The traceback knows more: the innermost frame that
-belongs to a layer names the layer, the last TensorFlow operation below it the operation, and the last frame outside
-the frameworks the line somebody wrote.
+Keras reports an error at the framework frame where it surfaced. What is here is plain data, read off the exception by
+`conformance.layer_error`, so that it crosses process borders and every writer tells it in the same words.
 """
 
 from __future__ import annotations
 
-import linecache
 import re
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import msgspec
 
-_OURS = Path(__file__).resolve().parent
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Names of nodes and functions, which are counted through in each process, and where a kernel ran.
+_NODES = re.compile(
+    r"\[\[(?:\{\{[^\]]*|[A-Za-z_][\w/:]*)\]\]|\{\{function_node [^}]*\}\}"
+    r"|\[Op:__inference\w*\]|\[Op:\w+\](?: name:\s*$)?"
+)
+_MADE = re.compile(r" for '\{\{node [^}]*\}\} = \w+\[[^\]]*\]\([^)]*\)'")
+_INFERRING = re.compile(r".*?Error encountered:(?P<said>.*)\Z", re.DOTALL)
+_REWRITTEN = re.compile(r"\s*in user code:\n.*\n\s*\n\s+\w+: (?P<said>.*)\Z", re.DOTALL)
+_CALLING = re.compile(
+    r"\s*Exception encountered when calling [^\n]*?\.\s*\n(?P<said>.*?)(?:\n\s*Arguments received by .*)?\Z", re.DOTALL
+)
+_ROOTS = re.compile(r".*?\d+ root error\(s\) found\.\s*\(0\)\s*[A-Z_]+:\s*(?P<said>.*?)(?:\n\s*\(1\).*)?\Z", re.DOTALL)
+_WRAPPINGS = (_REWRITTEN, _CALLING, _INFERRING, _ROOTS)
+"""What wraps a message, the outermost first."""
+
+_MOST = 300
 
 
 class Raised(msgspec.Struct, frozen=True):
@@ -25,9 +36,12 @@ class Raised(msgspec.Struct, frozen=True):
         kind: the exception's class name.
         message: its message, shortened.
         layer: path of the innermost layer it passed, if any.
-        operation: the TensorFlow operation that refused, if any.
+        operation: the TensorFlow operation that refused, as in `AddV2`, or the function of TensorFlow or Keras.
         shapes: shapes and dtypes of the layer's inputs, if known.
         line: `file:line: source` of the user's code, if any of it was involved.
+        layer_class: the layer's class name.
+        operands: shapes and dtypes that met in the operation, if known.
+        traceback: the traceback as Python prints it, the middle of a long one left out.
     """
 
     kind: str
@@ -36,70 +50,65 @@ class Raised(msgspec.Struct, frozen=True):
     operation: str | None = None
     shapes: str | None = None
     line: str | None = None
+    layer_class: str | None = None
+    operands: str | None = None
+    traceback: str | None = None
 
     def __str__(self) -> str:
         where = [
-            f"in layer {self.layer}" if self.layer else "",
-            f"operation {self.operation}" if self.operation else "",
+            f"in layer {self.named}" if self.named else "",
+            f"operation {self.refused}" if self.refused else "",
             f"inputs {self.shapes}" if self.shapes else "",
             f"at {self.line}" if self.line else "",
         ]
         detail = ", ".join(part for part in where if part)
         return f"{self.kind}: {self.message}" + (f" ({detail})" if detail else "")
 
+    @property
+    def said(self) -> str:
+        """The exception in a line, without where it was raised."""
+        return f"{self.kind}: {self.message}" if self.message else self.kind
 
-def describe(error: BaseException) -> Raised:
-    """An exception in the model's terms; reads its traceback, keeps no reference to it."""
-    layer = operation = shapes = line = None
-    for frame, number in _frames(error):
-        owner = frame.f_locals.get("self")
-        name = frame.f_code.co_name
-        if name in ("call", "__call__") and _is_layer(owner):
-            layer = getattr(owner, "path", None) or getattr(owner, "name", None)
-            shapes = _shapes(frame.f_locals) or shapes
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith(("tensorflow.python.ops.", "keras.src.ops.")):
-            operation = name.removesuffix("_v2")
-        if not module.startswith(("tensorflow.", "keras.", "conformance.")) and _is_users(frame.f_code.co_filename):
-            source = linecache.getline(frame.f_code.co_filename, number).strip()
-            line = f"{frame.f_code.co_filename}:{number}: {source}"
-    return Raised(type(error).__name__, shortened(str(error)), layer, operation, shapes, line)
+    @property
+    def named(self) -> str | None:
+        """The layer by path and class, as in `model/block/scale (Scale)`."""
+        return f"{self.layer} ({self.layer_class})" if self.layer and self.layer_class else self.layer
 
+    @property
+    def refused(self) -> str | None:
+        """The operation and what met in it, as in `AddV2 of (4, 5) float32, (4, 2) float32`."""
+        return f"{self.operation} of {self.operands}" if self.operation and self.operands else self.operation
 
-def _frames(error: BaseException) -> list[tuple[Any, int]]:
-    found: list[tuple[Any, int]] = []
-    step: TracebackType | None = error.__traceback__
-    while step is not None:
-        found.append((step.tb_frame, step.tb_lineno))
-        step = step.tb_next
-    return found
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """What is known of where it was raised, a word and a text each, the model first and the user's line last."""
+        rows = (("layer", self.named), ("operation", self.refused), ("inputs", self.shapes), ("line", self.line))
+        return tuple((word, text) for word, text in rows if text)
 
-
-def _is_layer(owner: Any) -> bool:
-    return any(base.__module__.startswith("keras.") and base.__name__ == "Layer" for base in type(owner).__mro__)
-
-
-def _is_users(filename: str) -> bool:
-    path = Path(filename)
-    outside = not {"site-packages", "dist-packages"} & set(path.parts) and path.is_file()
-    return outside and _OURS not in path.resolve().parents and "/lib/python" not in filename
-
-
-def _shapes(variables: dict[str, Any]) -> str | None:
-    args = variables.get("args") or tuple(variables[name] for name in ("inputs", "x") if name in variables)
-    items = args if isinstance(args, tuple | list) else (args,)
-    told = [
-        f"{tuple(item.shape)} {getattr(item.dtype, 'name', item.dtype)}"
-        for item in items
-        if hasattr(item, "shape") and hasattr(item, "dtype")
-    ]
-    return ", ".join(told) or None
+    @property
+    def feature(self) -> str:
+        """What makes two exceptions the same finding: the class, the layer's class and the operation; no numbers."""
+        return "/".join(part for part in (self.kind, self.layer_class, self.operation) if part)
 
 
 def shortened(message: str) -> str:
-    """The message on one line, without terminal escapes and without the framework frames TensorFlow writes into it."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    """The message on one line: its first sentences without terminal escapes, nodes' names and the framework's frames.
+
+    Of an error in which Keras or TensorFlow wraps another, the inner one's words are what says what is wrong.
+    """
+    plain = _COLOURS.sub("", message)
+    lines = [line.strip() for line in _unwrapped(plain).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(('File "', "Detected at node", "Graph execution error"))]
-    text = " ".join(lines) or plain.strip()
-    return text if len(text) <= 300 else text[:297] + "..."
+    text = " ".join(" ".join(_NODES.sub(" ", _MADE.sub("", line)).split()) for line in lines).strip() or plain.strip()
+    return text if len(text) <= _MOST else text[: _MOST - 3] + "..."
+
+
+def _unwrapped(message: str) -> str:
+    """What is left of a message when every layer of wrapping that says nothing of its own is taken off."""
+    text = message
+    while True:
+        found = next((found for pattern in _WRAPPINGS if (found := pattern.match(text))), None)
+        inner = text if found is None else found["said"]
+        if inner == text or not inner.strip():
+            return text
+        text = inner

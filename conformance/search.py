@@ -19,7 +19,7 @@ from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
 from conformance.judge import Plan, judge_case
 from conformance.minimize import Shrinking, confirmed, signatures
 from conformance.strategies import cases
-from conformance.verdict import CONFORMS, DIVERGES, KNOWN, Observation, Verdict, verdict_to_data, without_steps
+from conformance.verdict import CONFORMS, DIVERGES, KNOWN, RAISES, Observation, Verdict, verdict_to_data, without_steps
 
 ENDLESS = 1_000_000
 DRAWS_A_CASE = 20
@@ -189,7 +189,7 @@ def judged(index: int, verdict: Verdict, seconds: float, known: frozenset[str], 
     """The event for a verdict; one whose divergences are all known is `known`."""
     found = signatures(verdict)
     outcome = verdict.verdict
-    if outcome == DIVERGES and set(found) <= known:
+    if outcome in (DIVERGES, RAISES) and found and set(found) <= known:
         outcome = KNOWN
     message = verdict.reason or (verdict.divergence.message if verdict.divergence else None)
     if outcome == CONFORMS and verdict.flaky:

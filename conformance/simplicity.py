@@ -123,7 +123,10 @@ def optimizer_fields(name: str) -> Mapping[str, Field]:
 def _ranks(config: Mapping[str, Any], fields: Mapping[str, Field], incoming: tuple[Shape, ...] = ()) -> Key:
     """How far down its table each option stands, and how far its value among those worth drawing."""
     places = {name: place for place, name in enumerate(fields)}
-    ranked = sorted((places[name], _rank(value, fields[name].options(incoming))) for name, value in config.items())
+    # What is registered has a table without an end, in which no option comes before another.
+    ranked = sorted(
+        (places.get(name, len(places)), _rank(value, fields[name].options(incoming))) for name, value in config.items()
+    )
     return tuple(ranked)
 
 

@@ -140,6 +140,9 @@ def _option(node: Node, name: str, value: Any) -> Trait:
     alike = [other for other in dense if dense[other].wants == fields[name].wants]
     if node.layer == "ActivityRegularization":
         return Trait("head_option", "activity_regularizer", FrozenMap({name: value}))
+    if LAYERS[node.layer or ""].make is not None:
+        # What an option of a layer of one's own means is not known, whatever it is called.
+        return Trait("layer_option", name, value, node.layer or "")
     if name in dense and name != "trainable":
         return Trait("head_option", name, value)
     if alike and isinstance(value, FrozenMap):

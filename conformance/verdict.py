@@ -22,6 +22,9 @@ UNJUDGED = "the referee judges nothing"
 
 CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
 
+EVERY_ARM = "all"
+"""The axis of what shows in every arm alike, and follows neither trainer, nor distribution, nor execution."""
+
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What the referee says a quantity should have been, in float64; floats as `float.hex`, which loses nothing."""
@@ -35,8 +38,8 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         arms: the two arms, the one suspected first.
-        axis: what the difference follows: `trainer`, `distribution`, `execution`, or `both` (a trainer that is wrong
-            only under replicas).
+        axis: what the difference follows: `trainer`, `distribution`, `execution`, `both` (a trainer that is wrong
+            only under replicas), or `all` (every arm raises).
         step: the step, from 0; None when it is not one step's (an epoch's logs, an exception).
         epoch: the epoch, from 0, of an epoch's logs.
         stage: the stage.
@@ -158,18 +161,33 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.observations[0].wrong_arm if self.observations else None
 
     @property
+    def raised(self) -> Raised | None:
+        """What was raised, where that is what is wrong: by the arm that diverges so, or by every arm."""
+        found = self.divergence
+        if self.verdict != RAISES and (found is None or found.step is not None or found.epoch is not None):
+            return None
+        arms = [report for report in self.arms if self.verdict == RAISES or (found and report.arm == found.arms[0])]
+        return next((report.raised for report in arms if report.raised is not None), None)
+
+    @property
     def signature(self) -> str | None:
         """The signature of the gravest divergence."""
         return self.observations[0].signature if self.observations else None
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {', '.join(report.arm for report in self.arms)}"]
-        if self.reason:
+        raised = self.raised
+        if raised is not None:
+            lines += [f"  {word}: {text}" for word, text in (("raised", raised.said), *raised.rows)]
+        elif self.reason:
             lines.append(f"  {self.reason}")
         for item in self.observations:
-            wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
-            lines += [f"  {item.divergence.message}", f"  {wrong}", f"  {item.cause.name}: {item.cause.explanation}"]
-            lines += [f"    {line}" for line in item.cause.evidence]
+            if item.divergence.axis != EVERY_ARM:
+                wrong = f"wrong: {item.wrong_arm}" if item.wrong_arm else "which arm is wrong is not decided"
+                lines += [f"  {item.divergence.message}", f"  {wrong}"]
+            lines.append(f"  {item.cause.name}: {item.cause.explanation}")
+            if raised is None:
+                lines += [f"    {line}" for line in item.cause.evidence]
             lines.append(f"  advice: {item.cause.advice}")
         lines += [f"  flaky: {message}" for message in self.flaky]
         lines += [f"  rounding_amplified, which is no divergence: {message}" for message in self.rounding]
@@ -194,6 +212,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         "signature": verdict.signature,
         "repro": verdict.repro,
         "reason": verdict.reason,
+        "raised": verdict.raised,
         "others": verdict.observations[1:] if first else (),
         "compared": verdict.compared,
         "not_compared": verdict.not_compared,
@@ -232,11 +251,17 @@ def verdict_from_data(data: dict[str, Any]) -> Verdict:
 
 
 def without_steps(verdict: Verdict) -> Verdict:
-    """The verdict with the furthest-off row of each stage alone in its comparisons.
+    """The verdict with the furthest-off row of each stage alone in its comparisons, and without tracebacks.
 
-    A search keeps what it says of thousands of cases in one file; a finding of its own has all rows.
+    A search keeps what it says of thousands of cases in one file; a finding of its own has all of it.
     """
-    return msgspec.structs.replace(verdict, comparisons=tuple(thinned(item) for item in verdict.comparisons))
+    arms = tuple(
+        report
+        if report.raised is None
+        else msgspec.structs.replace(report, raised=msgspec.structs.replace(report.raised, traceback=None))
+        for report in verdict.arms
+    )
+    return msgspec.structs.replace(verdict, arms=arms, comparisons=tuple(thinned(item) for item in verdict.comparisons))
 
 
 def json_safe(value: Any) -> Any:

@@ -16,7 +16,7 @@ from conformance.reports.graph import graph
 from conformance.reports.known import recorded
 from conformance.reports.page import Cell, Definition, FindingPage, Reason, Script, Table
 from conformance.reports.referee import ABOUT, against_referee, clause_of
-from conformance.reports.text import quoted
+from conformance.reports.text import lines, quoted
 from conformance.reports.words import (
     AXES,
     QUANTITIES,
@@ -29,7 +29,7 @@ from conformance.reports.words import (
     times,
     when,
 )
-from conformance.verdict import ArmReport, Divergence, Expected, Observation
+from conformance.verdict import EVERY_ARM, ArmReport, Divergence, Expected, Observation
 
 _SHOWN = 8
 """A quantity with more elements is left to the script."""
@@ -56,6 +56,7 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
         stage=found.stage.value,
         happened=tuple(_happened(finding)),
         numbers=_numbers(found, _raised(finding)),
+        traceback="" if (raised := _raised(finding)) is None else lines(raised[1].traceback or ""),
         expected=tuple(_expected(found)),
         definition=_definition(item, verdict.case),
         reason=_reason(item),
@@ -82,6 +83,8 @@ def title(finding: Finding) -> str:
     raised = _raised(finding)
     if raised is not None:
         arm, error = raised
+        if found.axis == EVERY_ARM:
+            return f"Every arm raises {error.kind}{f' in layer {quoted(error.named)}' if error.named else ''}"
         other = wanted if arm == found.arms[0] else seen
         told = f"{in_words(arm)} raises {error.kind} where {other} trains"
         return told[0].upper() + told[1:] if told.startswith("a custom") else told
@@ -107,6 +110,8 @@ def _times(found: Divergence) -> str:
 
 def _verdict(finding: Finding) -> str:
     wrong = finding.observation.wrong_arm
+    if finding.observation.divergence.axis == EVERY_ARM:
+        return "No arm is wrong more than another: the model or its parts are."
     if not wrong:
         return "Which of the two is wrong is not decided."
     words = in_words(wrong)
@@ -131,6 +136,8 @@ def _amounts(finding: Finding) -> str:
     raised = _raised(finding)
     if raised is not None:
         stage = f"It had come as far as the stage {quoted(found.stage.value)}, {STAGES[found.stage]}."
+        if found.axis == EVERY_ARM:
+            return f"{quoted(raised[0])} ends with an exception, and so does every other arm. {stage}"
         return f"{quoted(raised[0])} ends with an exception, the other arm trains to its end. {stage}"
     at = when(found.step, found.epoch)
     if found.step is None and found.epoch is None:
@@ -148,8 +155,9 @@ def _amounts(finding: Finding) -> str:
 def _numbers(found: Divergence, raised: tuple[str, Raised] | None) -> Table:
     if raised is not None:
         arm, error = raised
-        rows = {"arm": quoted(arm), "exception": quoted(error.kind), "said": str(error), "in one line": found.message}
-        return table_of(rows, code=False)
+        where = {word: quoted(text) for word, text in error.rows}
+        rows = {"arm": quoted(arm), "exception": quoted(error.kind), "said": error.message, **where}
+        return table_of({**rows, "in one line": found.message}, code=False)
     rows = {
         "arms": " against ".join(quoted(arm) for arm in found.arms),
         "stage": f"{quoted(found.stage.value)}, {STAGES[found.stage]}",
@@ -178,6 +186,8 @@ def _values(expected: Expected) -> str:
 
 def _expected(found: Divergence) -> list[str]:
     seen, wanted = (quoted(arm) for arm in found.arms)
+    if found.axis == EVERY_ARM:
+        return ["It trains; or the layer says, in words of its own, what it does not take."]
     if against_referee(found):
         within = f", within {found.allowed:.3g}" if found.allowed else ""
         return [f"{seen} gives what training is by definition{within}."]
@@ -201,7 +211,7 @@ def _definition(item: Observation, case: Case | None) -> Definition | None:
 def _reason(item: Observation) -> Reason:
     cause = item.cause
     certainty = ""
-    if cause.name not in ("unexplained", "raises_in_one_arm"):
+    if cause.name not in ("unexplained", "raises_in_one_arm", "raises_in_every_arm"):
         certainty = (
             "What this cause foretells is what was seen, at every step, within rounding."
             if cause.exact

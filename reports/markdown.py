@@ -36,6 +36,7 @@ def written(page: FindingPage) -> str:
         "## What happened",
         *map(prose, page.happened),
         table(page.numbers),
+        *_traceback(page),
         "## Expected",
         *map(prose, page.expected),
         *_definition(page),
@@ -55,6 +56,12 @@ def written(page: FindingPage) -> str:
         f"Signature: {code(page.signature)}",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _traceback(page: FindingPage) -> list[str]:
+    if not page.traceback:
+        return []
+    return [f"<details><summary>Traceback</summary>\n\n{fence(page.traceback, 'text')}\n\n</details>"]
 
 
 def _definition(page: FindingPage) -> list[str]:

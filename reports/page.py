@@ -100,6 +100,7 @@ class FindingPage:
         stage: where it is found.
         happened: what happened, a sentence each.
         numbers: the same as names and values.
+        traceback: what Python prints of an exception; empty where there is none.
         expected: what should have happened, a sentence each.
         definition: the clause that is not kept, where one is known.
         reason: why.
@@ -124,6 +125,7 @@ class FindingPage:
     stage: str
     happened: tuple[str, ...]
     numbers: Table
+    traceback: str
     expected: tuple[str, ...]
     definition: Definition | None
     reason: Reason

@@ -68,7 +68,9 @@ def _layer(case: Case, index: int, *, named: bool = True) -> Expression:
     node = case.model.nodes[index]
     entry = LAYERS[node.layer or ""]
     # Of Keras's own layers, null is always the default.
-    given = {key: node.config[key] for key in entry.fields if key in node.config}
+    # What is registered has no table of its options.
+    order = sorted(node.config) if entry.make else entry.fields
+    given = {key: node.config[key] for key in order if key in node.config}
     config = {key: _value(value) for key, value in given.items() if entry.make or value is not None}
     if entry.random:
         config["seed"] = str(build.layer_seed(case, index))

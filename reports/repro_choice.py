@@ -11,7 +11,7 @@ from conformance.optimizers import OPTIMIZERS
 from conformance.reports.referee import against_referee
 from conformance.reports.repro_plan import Plan
 from conformance.stage import Stage
-from conformance.verdict import Verdict
+from conformance.verdict import EVERY_ARM, Verdict
 
 
 def plan(verdict: Verdict, *, alone: bool = True) -> Plan:
@@ -38,12 +38,12 @@ def plan(verdict: Verdict, *, alone: bool = True) -> Plan:
         raise UnsupportedError(f"{', '.join(own)}: a loss or optimizer of one's own is not copied into a repro script")
     found = verdict.divergence
     referee = against_referee(found)
-    seen, wanted = parse_arm(found.arms[0]), None if referee else parse_arm(found.arms[1])
+    # Of what every arm raises one arm is enough.
+    arms = found.arms[:1] * 2 if found.axis == EVERY_ARM else found.arms
+    seen, wanted = parse_arm(arms[0]), None if referee else parse_arm(arms[1])
     if any(arm is not None and arm.trainer == "trial" for arm in (seen, wanted)):
         raise UnsupportedError(f"{seen} against {found.arms[1]}: a loop of one's own is not copied into a repro script")
-    raised = {
-        report.arm: report.raised for report in verdict.arms if report.raised is not None and report.arm in found.arms
-    }
+    raised = {report.arm: report.raised for report in verdict.arms if report.raised is not None and report.arm in arms}
     reported = all(item.divergence.stage is not Stage.LOGS for item in verdict.observations[1:])
     made = Plan(verdict.case, found, seen, wanted, raised, reported)
     if referee and alone:

@@ -65,7 +65,8 @@ def result(show: Plan) -> list[str]:
 def main(show: Plan, trained: str = "seen = train()") -> list[str]:
     """The statements that run the arms and compare what comes of them; the one that trains an arm alone, if any."""
     limit = "the same bits are due" if allowed(show) == 0 else f"more than {allowed(show)!r} apart"
-    said = literal("DIVERGES: one raises, the other trains" if show.raises else f"DIVERGES: {limit}")
+    apart = "every arm raises" if show.raises_everywhere else "one raises, the other trains"
+    said = literal(f"DIVERGES: {apart if show.raises else limit}")
     end = statement("", call("print", '"Keras"', "keras.__version__", f'{said} if differ else "CONFORMS"'))
     if show.raises:
         compared = _compare_raised(show)
@@ -76,10 +77,16 @@ def main(show: Plan, trained: str = "seen = train()") -> list[str]:
     return [*compared, *end, "sys.exit(1 if differ else 0)"]
 
 
+_SAID = "' '.join(str(error).split())[:300]"
+
+
 def _compare_raised(show: Plan) -> list[str]:
+    if len(show.arms) == 1:
+        told = f'print(f"{named(show.seen)} raises {{type(error).__name__}}: {{{_SAID}}}")'
+        attempt = ["try:", *indented(["train()"]), "except Exception as error:", *indented([told, "differ = True"])]
+        return ["differ = False", *attempt]
     arms = [Bracket("(", (literal(named(arm)), *_arguments(show, arm))) for arm in show.arms]
-    message = "' '.join(str(error).split())[:300]"
-    told = f'print(f"{{name}} raises {{type(error).__name__}}: {{{message}}}")'
+    told = f'print(f"{{name}} raises {{type(error).__name__}}: {{{_SAID}}}")'
     attempt = ["try:", *indented(["train(*given)"]), "except Exception as error:", *indented([told, "raised += 1"])]
     loop = statement("for name, *given in ", Bracket("(", tuple(arms)), ":")
     return ["raised = 0", *loop, *indented(attempt), "differ = raised == 1"]

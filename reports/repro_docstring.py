@@ -33,6 +33,12 @@ def told(show: Plan, verdict: Verdict) -> list[str]:
 
 def _raises(show: Plan) -> list[str]:
     ((arm, raised), *_) = show.raised.items()
+    if show.raises_everywhere:
+        return [
+            f"Keras: {raised.kind} in {raised.named or 'the training'}.",
+            "Expected: it trains.",
+            f"Actual: {raised}",
+        ]
     who, *others = sorted(show.arms, key=lambda item: str(item) != arm)
     other = named(others[0]) if others else TEXTBOOK
     return [

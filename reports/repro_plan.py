@@ -19,7 +19,7 @@ from conformance.case import Case
 from conformance.layers import LAYERS
 from conformance.raised import Raised
 from conformance.stage import Stage
-from conformance.verdict import Divergence, Expected
+from conformance.verdict import EVERY_ARM, Divergence, Expected
 
 BEFORE_UPDATE = Stage.UPDATE.order
 """Stages of a lower order come before the optimizer applies anything."""
@@ -54,7 +54,7 @@ class Plan:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are trained, the one on trial first."""
-        return (self.seen,) if self.wanted is None else (self.seen, self.wanted)
+        return (self.seen,) if self.wanted in (None, self.seen) else (self.seen, self.wanted)
 
     @property
     def expected(self) -> Expected | None:
@@ -99,6 +99,11 @@ class Plan:
     def raises(self) -> bool:
         """Whether the divergence is that one of the arms raises."""
         return bool(self.raised)
+
+    @property
+    def raises_everywhere(self) -> bool:
+        """Whether both of them raise."""
+        return self.divergence.axis == EVERY_ARM
 
     @cached_property
     def trainers(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TextIO
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -28,6 +29,7 @@ from conformance.events import (
     WorkerDied,
     WorkerReady,
 )
+from conformance.raised import Raised
 from conformance.reports.referee import told_of_referee
 from conformance.reports.text import plain
 
@@ -117,8 +119,13 @@ class Terminal:
         self._judged += 1
         self._update()
         if event.path is not None:
-            said = f": {event.message}" if event.message else ""
+            told = (event.verdict or {}).get("raised")
+            raised = None if told is None else msgspec.convert(told, Raised)
+            message = event.message if raised is None else raised.said
+            said = f": {message}" if message else ""
             self._line(f"{event.outcome} {event.path} ({event.seconds:.1f} s){said}")
+            for word, text in () if raised is None else raised.rows:
+                self._line(f"  {word}: {text}")
 
     def _calibrated(self, event: CaseCalibrated) -> None:
         seen = event.calibration

@@ -7,6 +7,7 @@ import math
 from conformance.arm import Arm, parse_arm
 from conformance.errors import UsageError
 from conformance.stage import Stage
+from conformance.verdict import EVERY_ARM
 
 REFEREE = "referee"
 """What stands in the place of the second arm, as `conformance.attribution` writes it, which is not cheap to import."""
@@ -52,6 +53,8 @@ AXES = {
     " distribution together.",
     "execution": "One trainer does not agree with itself when its step is run in another way (as a graph, eagerly,"
     " compiled by XLA): the difference follows the execution.",
+    EVERY_ARM: "It is so in every arm that was run: it follows neither the trainer, nor the distribution, nor the"
+    " execution.",
     REFEREE: "Every trainer that was judged there does the same, so holding them against one another shows nothing.",
 }
 """By axis, what a difference follows."""

@@ -9,6 +9,7 @@ import msgspec
 from conformance.case import Case, Input, Model, Node
 from conformance.fields import Shape
 from conformance.frozen import FrozenMap
+from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.passes.proposal import Proposals, pruned, swapped, unweighted, with_changes
 from conformance.simplicity import WIDTHS, canonically_named
@@ -95,12 +96,14 @@ def _penalized(node: Node) -> bool:
 
 
 def narrow(case: Case) -> Proposals:
-    """One unit, one filter, then two."""
+    """One unit, one filter, then two; of a layer of one's own, which may take only so many, also one less."""
     least = {name: LOSSES[loss.name].least_units for name, loss in zip(case.model.outputs, case.losses, strict=True)}
     for node in case.model.nodes:
         smallest = least.get(node.name, 1)
         for option in WIDTHS:
-            for width in (smallest, smallest + 1):
+            own = node.layer is not None and LAYERS[node.layer].make is not None
+            less = (node.config[option] - 1,) if own and isinstance(node.config.get(option), int) else ()
+            for width in (smallest, smallest + 1, *less):
                 if node.config.get(option, 1) > width:
                     narrower = msgspec.structs.replace(node, config=node.config.set(**{option: width}))
                     yield from with_changes(case, model=swapped(case.model, narrower))

@@ -50,6 +50,8 @@ def _earlier(
                 break
             if earlier not in config and fields[earlier].wants == fields[name].wants:
                 yield from (bare.set(**{earlier: better}) for better in worth[earlier][:1])
-        values = (other or {}).get(name) or (fields[name].options(incoming) if fields[name].required else worth[name])
+        values = (other or {}).get(name) or (
+            fields[name].options(incoming) if fields[name].required else worth.get(name, [])
+        )
         before = values[: values.index(value)] if value in values else values
         yield from (config.set(**{name: better}) for better in before if name not in WIDTHS)

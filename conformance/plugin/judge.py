@@ -44,10 +44,9 @@ class Judge:
         __tracebackhide__ = True
         verdict, folder = self._judged(args, kwargs)
         if not verdict.conforms:
-            from conformance.errors import DivergenceError
-            from conformance.failure import failure
+            from conformance.failure import divergence_error
 
-            raise DivergenceError(failure(verdict, report=folder), verdict)
+            raise divergence_error(verdict, report=folder)
         from conformance.defaults import hold
 
         hold(verdict)

@@ -5,10 +5,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from conformance.failure import MARGIN, MOST_LINES, WIDTHS, failure
+from conformance.failure import MARGIN, MOST_LINES, WIDTHS, divergence_error, failure
 from conformance.raised import Raised
 from conformance.stage import Stage
-from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
+from conformance.verdict import (
+    EVERY_ARM,
+    ArmReport,
+    Cause,
+    Divergence,
+    Observation,
+    Verdict,
+    verdict_from_data,
+    verdict_to_data,
+    without_steps,
+)
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x00\u202e\r\n" + "word " * 400 + "unbroken" * 300
 
@@ -68,7 +78,10 @@ def test_an_arm_that_raises_is_told_with_the_users_line() -> None:
     raised = Raised("ValueError", "no gradients", line="/loops.py:3: optimizer.apply_gradients(pairs)")
     arms = (ArmReport(arm=ARMS[0], status="raised", raised=raised), ArmReport(arm=ARMS[1], status="ran"))
     told = failure(verdict(observation(step=None, variable="ValueError"), arms=arms), width=100)
-    assert told.splitlines()[1] == "  raises: ValueError at /loops.py:3: optimizer.apply_gradients(pairs)"
+    assert told.splitlines()[1:3] == [
+        "  raises: ValueError: no gradients",
+        "  line: /loops.py:3: optimizer.apply_gradients(pairs)",
+    ]
 
 
 def test_what_else_there_is_is_counted_in_a_line() -> None:
@@ -123,3 +136,78 @@ def test_it_is_as_wide_as_the_terminal_within_bounds(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("COLUMNS", str(columns))
         widest[columns] = max(map(len, failure(long).splitlines()))
     assert widest[20] <= WIDTHS[0] < widest[90] <= 90 - MARGIN < widest[400] <= WIDTHS[1]
+
+
+RAISED = Raised(
+    "ValueError",
+    "Dimensions must be equal, but are 5 and 2.",
+    "model/mine",
+    "AddV2",
+    "(4, 10) float32",
+    "/layers.py:3: return a + b",
+    "Mine",
+    "(4, 5) float32, (4, 2) float32",
+    "Traceback\n  \x1b[31mdeep",
+)
+
+
+def raises(*raised: Raised, **rest: object) -> Verdict:
+    arms = tuple(ArmReport(arm=arm, status="raised", raised=item) for arm, item in zip(ARMS, raised, strict=True))
+    return verdict(outcome="raises", arms=arms, reason=str(raised[0]), **rest)
+
+
+def test_what_every_arm_raises_is_told_by_layer_operation_inputs_and_line() -> None:
+    assert failure(raises(RAISED, RAISED), width=100).splitlines() == [
+        "raises in every arm: ValueError: Dimensions must be equal, but are 5 and 2.",
+        "  layer: model/mine (Mine)",
+        "  operation: AddV2 of (4, 5) float32, (4, 2) float32",
+        "  inputs: (4, 10) float32",
+        "  line: /layers.py:3: return a + b",
+    ]
+
+
+def test_an_arm_that_raises_something_else_is_told_as_well() -> None:
+    *_, last = failure(raises(RAISED, Raised("TypeError", "no")), width=100).splitlines()
+    assert last == f"  otherwise {ARMS[1]}: TypeError: no"
+
+
+@pytest.mark.parametrize("outcome", ["raises", "diverges"])
+def test_a_hostile_exception_makes_it_neither_longer_nor_dangerous(outcome: str) -> None:
+    hostile = Raised(*([HOSTILE] * 9))
+    shown = observation(HOSTILE, HOSTILE, step=None)
+    made = msgspec.structs.replace(
+        raises(hostile, Raised(HOSTILE + "2", HOSTILE)),
+        verdict=outcome,
+        observations=(shown, shown),
+        flaky=(HOSTILE,),
+        repro="r",
+    )
+    told = failure(made, width=WIDTHS[0])
+    assert len(told.splitlines()) <= MOST_LINES
+    assert all(line.isprintable() and len(line) <= WIDTHS[0] for line in told.split("\n"))
+
+
+def test_the_exception_has_the_traceback_as_its_cause_and_no_frames() -> None:
+    error = divergence_error(raises(RAISED, RAISED))
+    assert str(error.__cause__) == f"what {ARMS[0]} raised, where it surfaced:\nTraceback\n  deep"
+    assert error.__cause__ is not None
+    assert error.__cause__.__traceback__ is None
+    assert divergence_error(verdict(observation())).__cause__ is None
+
+
+def test_what_was_raised_goes_to_json_and_back() -> None:
+    data = verdict_to_data(raises(RAISED, RAISED))
+    assert data["raised"]["operands"] == RAISED.operands
+    assert verdict_from_data(data).raised == RAISED
+    assert verdict_to_data(verdict(observation()))["raised"] is None
+
+
+def test_a_stream_of_verdicts_has_no_tracebacks() -> None:
+    shown = without_steps(raises(RAISED, RAISED)).raised
+    assert shown == msgspec.structs.replace(RAISED, traceback=None)
+
+
+def test_a_verdict_in_words_has_the_layer_and_nothing_twice() -> None:
+    told = str(raises(RAISED, RAISED, observations=(observation(step=None, axis=EVERY_ARM),)))
+    assert "\n  layer: model/mine (Mine)\n" in told
+    assert told.count("Dimensions must be equal") == 1

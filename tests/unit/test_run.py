@@ -19,7 +19,8 @@ from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
 from conformance.events import CaseJudged, Event, FindingMade, RunEnded, WorkerDied, from_line, to_line
 from conformance.job import Job
-from conformance.raised import Raised, describe
+from conformance.layer_error import describe
+from conformance.raised import Raised
 from conformance.stage import Stage
 from conformance.verdict import Cause, Divergence, Observation, Verdict
 from conformance.worker import judge
@@ -191,7 +192,9 @@ def test_the_layer_the_operation_and_the_shapes_are_read_off_the_frames() -> Non
     except ValueError as error:
         raised = describe(error)
     assert (raised.layer, raised.operation, raised.shapes) == ("model/dense", "matmul", "(2, 3) float32")
-    assert str(raised).startswith("ValueError: no (in layer model/dense, operation matmul, inputs (2, 3) float32")
+    assert str(raised).startswith(
+        "ValueError: no (in layer model/dense (Layer), operation matmul, inputs (2, 3) float32"
+    )
 
 
 def test_an_exception_without_a_traceback_or_a_message_is_told_too() -> None:
