@@ -32,8 +32,10 @@ from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
 from conformance.stage import FINAL, Stage
+from conformance.standstill import unwatched
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import Trace
+from conformance.trainers.forms import loop_of
 from conformance.training import Training, training
 from conformance.verdict import (
     CONFORMS,
@@ -159,7 +161,7 @@ class Judge:
 
     def _judged(self, arm: Arm) -> Judgement | None:
         trace = self.trace(arm)
-        if trace is None or trace.error is not None or self.referee is None:
+        if trace is None or trace.error is not None or not trace.steps or self.referee is None:
             return None
         for other, known in self._judgements.items():
             if known is not None and self._same(arm, other):
@@ -303,6 +305,8 @@ class Judge:
         for observation in observations:
             unique.setdefault(observation.signature, observation)
         ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
+        if not ordered and any(unwatched(trace) for arm, trace in self._traces.items() if arm.trainer == "trial"):
+            return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=self._silent())
         return Verdict(
             case=self.case,
             verdict=DIVERGES if ordered else CONFORMS,
@@ -320,6 +324,14 @@ class Judge:
             rounding=tuple(rounding),
             remarks=tuple(remarks),
             comparisons=self._margins(),
+        )
+
+    def _silent(self) -> str:
+        """Why a loop that does nothing is not passed where `fit` moves nothing either."""
+        assert self.subject.trial is not None
+        return (
+            f"{loop_of(self.subject.trial).name} never called the optimizer it was given and changed no weight, and fit"
+            " changes none either, so nothing tells whether it trains; give an optimizer that moves the weights"
         )
 
     def _margins(self) -> tuple[Margins, ...]:

@@ -95,6 +95,8 @@ class Recorder:
             leave Python between the steps and say `end_step` there.
         applied: whether the optimizer was called at all, in this run or in the one that traced its graph.
         called: whether the model's outputs were recorded where it was called; as `applied`.
+        strange: the paths of the variables the optimizer was given that are not the model's; as `applied`.
+        given: the names of the model's variables that the optimizer was given; as `applied`.
     """
 
     def __init__(
@@ -114,6 +116,8 @@ class Recorder:
         self.in_step = False
         self.applied = False
         self.called = False
+        self.strange: tuple[str, ...] = ()
+        self.given: set[str] = set()
         self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
@@ -139,6 +143,12 @@ class Recorder:
         for name, variable in self._trainable:
             for index, component in enumerate(self.components(variable)):
                 self._component_name[id(component)] = (name, index)
+        # By whatever people hand on: the model's own variables, what is behind them, or what a tape has watched.
+        self._known = {
+            id(item): self._name[id(variable)]
+            for variable in model.variables
+            for item in (variable, getattr(variable, "_value", variable), *self.components(variable))
+        }
         self._allocate(sample, slots)
 
     def _allocate(self, sample: tuple[Any, ...], slots: list[tuple[str, tuple[int, ...], Any]]) -> None:
@@ -412,9 +422,14 @@ class Recorder:
         def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
             self.applied = True
             replica = self._replica()
+            if trainable_variables is not None:
+                # What can be gone through once is gone through by Keras.
+                grads, trainable_variables = list(grads), list(trainable_variables)
+            own = self._handed(trainable_variables)
             if replica is not None:
                 self._rated.discard(replica)
-                self._local_gradients(replica, grads, trainable_variables)
+                if own:
+                    self._local_gradients(replica, grads, trainable_variables)
             result = apply(grads, trainable_variables)
             if replica is not None and self.in_step:
                 self._end_step(replica)
@@ -426,6 +441,15 @@ class Recorder:
 
         self.optimizer.apply = watched_apply
         inner.update_step = watched_update_step
+
+    def _handed(self, variables: Any) -> bool:
+        """Note which variables the optimizer is given; whether any of them is the model's."""
+        given = self.model.trainable_variables if variables is None else variables
+        own = {self._known[id(item)] for item in given if id(item) in self._known}
+        strange = [str(getattr(item, "path", item.name)) for item in given if id(item) not in self._known]
+        self.given |= own
+        self.strange = tuple(dict.fromkeys((*self.strange, *strange)))
+        return bool(own) or not strange
 
     def _local_gradients(self, replica: int, grads: Any, variables: Any) -> None:
         import tensorflow as tf
@@ -458,6 +482,10 @@ class Recorder:
         left = [(Stage.UPDATE, name, v) for name, v in zip(self._slot_names, slots, strict=False)]
         left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
         return [item for item in left if item[:2] in self._logs]
+
+    def name(self, variable: Any) -> str:
+        """What a variable of the model is called in traces."""
+        return self._name[id(variable)]
 
     def weights(self) -> dict[str, tuple[Array, ...]]:
         """Every weight as it is now, on every replica."""
@@ -530,6 +558,7 @@ class Recorder:
         """The trace of the run that has ended."""
         ended = self.ended()
         trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
+        trace.applied, trace.foreign = self.applied, () if self.given else self.strange
         counts = {name: log.read() for name, log in self._counts.items()}
         rows = self._rows.read()
         last = self.steps + (ended > self.steps)

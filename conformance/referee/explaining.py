@@ -52,6 +52,7 @@ class Explaining:
         steps: the steps that are judged.
         rules: the clauses, with what earlier stages deviated in.
         alternatives: whether those are looked for that reproduce the same.
+        pairs: whether two deviations together are looked for.
     """
 
     comparing: Comparing
@@ -60,6 +61,7 @@ class Explaining:
     steps: Sequence[int]
     rules: dict[str, Any]
     alternatives: bool = True
+    pairs: bool = True
 
     def explain(
         self, off: Sequence[Off], name: Callable[[Stage, str], str]
@@ -74,7 +76,7 @@ class Explaining:
             Nothing and the rules as they were, where no deviation does.
         """
         partly: list[Chosen] = []
-        for candidates in (self._alone(), self._pairs()):
+        for candidates in (self._alone(), self._pairs() if self.pairs else ()):
             for chosen in candidates:
                 if self._off(chosen, [off[0].step]):
                     continue

@@ -16,6 +16,7 @@ from conformance.errors import UnsupportedError
 from conformance.trainers import reports
 from conformance.trainers.forms import ARRAYS, Loop
 from conformance.trainers.given_loss import watched_loss
+from conformance.trainers.touched import unmoved, watching
 from conformance.training import Logbook, Run, Setup
 
 
@@ -39,9 +40,13 @@ def prepare(setup: Setup, loop: Loop) -> Run:
     loss_fn = watched_loss(setup)
 
     def run(data: Arrays, logbook: Logbook) -> None:
-        with setup.scope(), functions_run(eagerly=setup.execution == "eager"):
+        before, returned = recorder.weights(), None
+        with watching(setup, loop), setup.scope(), functions_run(eagerly=setup.execution == "eager"):
             returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data)})
-        if not recorder.applied:
+        if not recorder.ended():
+            # It trains nothing, and is told that, or what it trains nobody saw.
+            if unmoved(before, recorder.weights()):
+                return
             raise UnsupportedError(
                 f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
                 " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"

@@ -49,7 +49,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("simplicity", "traits", "sketch", "passes"),
     ("cases.*", "cases"),
     ("build",),
-    ("devices", "trace", "recording"),
+    ("devices", "trace", "recording", "standstill"),
     ("training",),
     ("trainers.*",),
     ("trainers",),
