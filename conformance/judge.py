@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -304,7 +304,8 @@ class Judge:
         unique: dict[str, Observation] = {}
         for observation in observations:
             unique.setdefault(observation.signature, observation)
-        ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
+        told_once = list(unique.values()) if self.subject.trial is None else _once(unique.values())
+        ordered = sorted(told_once, key=lambda item: item.divergence.stage.order)
         if not ordered and any(unwatched(trace) for arm, trace in self._traces.items() if arm.trainer == "trial"):
             return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=self._silent())
         return Verdict(
@@ -535,6 +536,21 @@ def _observation_of(item: Told) -> Observation:
         signature=item.signature,
         wrong_arm=str(item.suspect),
     )
+
+
+def _once(observations: Iterable[Observation]) -> list[Observation]:
+    """Every fault of an arm once: beside a loop that is right, one of `fit` differs from two arms, on two axes.
+
+    Where there is a choice, the difference is told from the side of the arm that is wrong.
+    """
+    kept: dict[tuple[str, str], Observation] = {}
+    for item in observations:
+        _, _, fault = item.signature.partition("/")
+        key = (fault, item.wrong_arm or item.divergence.axis)
+        known = kept.setdefault(key, item)
+        if known.divergence.arms[0] != item.wrong_arm == item.divergence.arms[0]:
+            kept[key] = item
+    return list(kept.values())
 
 
 def replace_trainer(arm: Arm, trainer: str) -> Arm:
