@@ -76,6 +76,11 @@ class Plan:
         return max(placement.replicas for placement in self.placements)
 
 
+_OWN_STEP = (
+    "the model trains with optimizers of its own, and only its train_step says what a step of it is; fit is held"
+    " against itself, on other devices and in other executions"
+)
+
 CLEAR = 100.0
 """A difference so many times what is allowed is no matter of how well the allowance was measured."""
 
@@ -146,7 +151,10 @@ class Judge:
 
     @functools.cached_property
     def referee(self) -> Referee | None:
-        """The referee of this training; None where its model cannot be made in float64."""
+        """The referee of this training; None where its model cannot be made in float64, or its step is its own."""
+        if self.subject.parts.compile is not None:
+            self._unjudged.append(f"{UNJUDGED}: {_OWN_STEP}")
+            return None
         try:
             return Referee(self.subject, alternatives=self._alternatives)
         except UnsupportedError as error:

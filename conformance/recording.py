@@ -19,13 +19,14 @@ is what that replica saw, not what the strategy made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from conformance.arm import Arm
 from conformance.data import Array
+from conformance.several import Optimizers
 from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 
@@ -89,6 +90,8 @@ class Recorder:
         slots: (name, shape, dtype) of the variables the optimizer will have when built, without its own name.
         sample: one batch as `(x, y[, sample_weight])`, for shapes and dtypes; its rows are the most a batch has.
         names: the names of variables and slots by their places, filled by the first arm and followed by the others.
+        opaque: the model trains with optimizers of its own, and nobody can say what a step of it is: what goes in, the
+            weights and states, the optimizers' variables and what is reported are recorded, and nothing between.
 
     Attributes:
         in_step: whether `apply` ends a step, in the graph: for trainers that run several steps in one call. Others
@@ -109,11 +112,13 @@ class Recorder:
         slots: list[tuple[str, tuple[int, ...], Any]],
         sample: tuple[Any, ...],
         names: dict[str, list[str]],
+        opaque: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self.strategy, self.steps, self.model, self.optimizer = strategy, steps, model, optimizer
         self.in_step = False
+        self.opaque, self._optimizers = opaque, Optimizers({})
         self.applied = False
         self.called = False
         self.strange: tuple[str, ...] = ()
@@ -162,10 +167,11 @@ class Recorder:
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
-        outputs = getattr(self.model, "outputs", None)
-        if not outputs or any(None in tensor.shape[1:] for tensor in outputs):
+        outputs: list[Any] = [] if self.opaque else getattr(self.model, "outputs", None) or []
+        if not self.opaque and (not outputs or any(None in tensor.shape[1:] for tensor in outputs)):
             outputs = tf.nest.flatten(self.model(sample[0], training=False))
-        self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
+        found = [] if self.opaque else output_names(self.model, len(outputs))
+        self.output_names = self._names.setdefault("outputs", found)
         for name, tensor in zip(self.output_names, outputs, strict=True):
             # Of half precisions a wider copy, which holds the same numbers: NumPy has no bfloat16 of its own.
             half = tf.as_dtype(tensor.dtype) in (tf.bfloat16, tf.float16)
@@ -451,6 +457,10 @@ class Recorder:
         self.strange = tuple(dict.fromkeys((*self.strange, *strange)))
         return bool(own) or not strange
 
+    def watch_optimizers(self, optimizers: Mapping[str, Any]) -> None:
+        """Record the variables of optimizers that the model trains with by itself, and begin each run with new ones."""
+        self._optimizers = Optimizers(optimizers)
+
     def _local_gradients(self, replica: int, grads: Any, variables: Any) -> None:
         import tensorflow as tf
 
@@ -483,6 +493,15 @@ class Recorder:
         left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
         return [item for item in left if item[:2] in self._logs]
 
+    def _owned(self) -> list[tuple[Stage, str, Any]]:
+        """The variables of the optimizers that are the model's own: as many as have been made by now."""
+        owned: list[tuple[Stage, str, Any]] = []
+        for optimizer, variables in self._optimizers.variables().items():
+            paths = [f"{optimizer}/{slot_name(variable)}" for variable in variables]
+            names = self._names.setdefault(f"slots of {optimizer}", paths)
+            owned += [(Stage.UPDATE, name, variable) for name, variable in zip(names, variables, strict=True)]
+        return owned
+
     def name(self, variable: Any) -> str:
         """What a variable of the model is called in traces."""
         return self._name[id(variable)]
@@ -513,7 +532,7 @@ class Recorder:
         if self.in_step:
             return
         step = self._ended
-        for stage, name, variable in self._left():
+        for stage, name, variable in (*self._left(), *self._owned()):
             self._between[step, stage, name] = tuple(c.numpy() for c in self.components(variable))
         self._ended += 1
         for row in self._cursor.rows:
@@ -526,6 +545,8 @@ class Recorder:
 
     def log_name(self, name: str) -> str:
         """The name of something reported, with the output it is of called as in the first arm."""
+        if self.opaque:
+            return name
         for ours, theirs in zip(output_names(self.model, len(self.output_names)), self.output_names, strict=True):
             for prefix in (f"{ours}_", f"val_{ours}_"):
                 if name.startswith(prefix):
@@ -540,6 +561,9 @@ class Recorder:
         for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
         self._between.clear()
+        for variable, value in self._optimizers.beginning(self.strategy):
+            for component in self.components(variable):
+                component.assign(value)
         self._begun = {}
         self._ended = 0
 
@@ -558,7 +582,7 @@ class Recorder:
         """The trace of the run that has ended."""
         ended = self.ended()
         trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
-        trace.applied, trace.foreign = self.applied, () if self.given else self.strange
+        trace.applied, trace.foreign = self.applied or self.opaque, () if self.given else self.strange
         counts = {name: log.read() for name, log in self._counts.items()}
         rows = self._rows.read()
         last = self.steps + (ended > self.steps)
@@ -578,7 +602,7 @@ class Recorder:
                     kept = tuple(value[: rows[index][step]] for index, value in enumerate(kept))
                 trace.values[step, stage, name] = kept
         trace.values.update(self._between)
-        for stage, name, variable in self._left():
+        for stage, name, variable in (*self._left(), *self._owned()):
             trace.values[FINAL, stage, name] = tuple(c.numpy() for c in self.components(variable))
         self._read_beside(trace, counts, last)
         return trace

@@ -49,6 +49,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("simplicity", "traits", "sketch", "passes"),
     ("cases.*", "cases"),
     ("build",),
+    ("several",),
     ("devices", "trace", "recording", "standstill"),
     ("training",),
     ("trainers.*",),
