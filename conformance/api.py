@@ -231,7 +231,10 @@ def _trains_itself(make: Callable[[], Any], optimizer: Any) -> bool:
         return True
     import keras
 
-    made = make()
+    try:
+        made = make()
+    except Exception:  # noqa: BLE001 - what a user's function raises is seen in every arm, and judged there
+        return False
     return isinstance(made, keras.Model) and has_own_step(made) and bool(optimizers_of(made))
 
 
