@@ -6,6 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,24 @@ from conformance.errors import ConformanceError, UsageError
 from conformance.failure import divergence_error
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
+from conformance.several import compiling, optimizers_of
+from conformance.trainers.fit import has_own_step
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 MOST_BATCHES = 10_000
 """A dataset with more batches than this is taken for an endless one."""
+
+SEVERAL_FOR_A_LOOP = (
+    "several optimizers for a loop on trial, which is watched with one; train all of the model with one `optimizer`, or"
+    " put the step into the train_step of a keras.Model, and give what makes that as check(model=...), without a loop"
+)
+
+NOTHING_BESIDE = (
+    "the model trains with optimizers of its own, so only its train_step says what a step of it is, and nothing is"
+    " there to hold one fit against; ask for others beside it, as in replicas=(1, 2) or executions=('graph', 'eager')"
+)
 
 ACCURACIES = ("accuracy", "acc")
 """The names that mean another metric for every kind of target."""
@@ -67,7 +80,9 @@ def check(
         case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
         model: makes the uncompiled `keras.Model`; called once for every way of training.
         loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
-        optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one.
+        optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one. Of a model that
+            trains with several in its own `train_step`, a dictionary of them by the parameters of its own `compile`;
+            left out where the model makes them itself.
         data: `(x, y)` or `(x, y, sample_weight)` of arrays (rows, ...), several inputs or outputs as tuples of them;
             a `tf.data.Dataset` or `keras.utils.PyDataset` of batches; or a function that gives a generator of batches.
         batch_size: the global batch size, for arrays.
@@ -107,26 +122,35 @@ def check(
         reason = "callbacks is not judged yet; leave it out to judge the rest"
         return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
     _check_counts(batch_size, epochs)
-    missing = [n for n, v in (("model", model), ("loss", loss), ("optimizer", optimizer), ("data", data)) if v is None]
+    if isinstance(optimizer, Mapping) and train_step is not None:
+        return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_LOOP)
+    own = callable(model) and train_step is None and _trains_itself(model, optimizer)
+    needed = (("model", model), ("data", data), *(() if own else (("loss", loss), ("optimizer", optimizer))))
+    missing = [name for name, value in needed if value is None]
     if missing or model is None:
         raise UsageError(f"check() misses {', '.join(missing)}; give them, or a case")
     if not callable(model):
         raise UsageError(f"model={model!r} should be a function without arguments that makes the model")
-    if not callable(optimizer) and not isinstance(optimizer, str) and not hasattr(optimizer, "get_config"):
-        raise UsageError(f"optimizer={optimizer!r} should be a name, a keras.optimizers.Optimizer or make one")
-    _check_names("optimizer", optimizer)
+    _check_optimizers(optimizer)
     _check_names("loss", loss)
     _check_names("metric", [name for name in metrics if name not in ACCURACIES])
     rows, size, feed, reading = _rows(data, batch_size)
-    weights, failed = _weights(loss_weights, model)
-    parts = Parts(
-        lambda: _made_model(model, rows),
-        lambda: _made_optimizer(optimizer),
-        lambda: _by_output(loss, model),
-        weights,
-        lambda: _made_metrics(metrics, rows, model),
-        built_first=False,
-    )
+    weights, failed = (None, None) if own else _weights(loss_weights, model)
+    if own:
+        plan = replace(plan, trainers=("fit",))
+        if len(plan.arms) == 1:
+            return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE)
+        given = {"loss": loss, "loss_weights": loss_weights}
+        parts = _own_parts(model, optimizer, given, metrics, rows)
+    else:
+        parts = Parts(
+            lambda: _made_model(model, rows),
+            lambda: _made_optimizer(optimizer),
+            lambda: _by_output(loss, model),
+            weights,
+            lambda: _made_metrics(metrics, rows, model),
+            built_first=False,
+        )
     if class_weight is not None and feed == "generator":
         reason = "class_weight with a generator: fit refuses it; give arrays or a dataset"
         return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
@@ -203,6 +227,52 @@ def _check_names(kind: str, given: Any) -> None:
             module.get(name)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{name!r} is no {kind} that Keras knows") from error
+
+
+def _check_optimizers(given: Any) -> None:
+    for item in given.values() if isinstance(given, Mapping) else [given]:
+        if item is not None and not (callable(item) or isinstance(item, str) or hasattr(item, "get_config")):
+            raise UsageError(f"optimizer={item!r} should be a name, a keras.optimizers.Optimizer or make one")
+        _check_names("optimizer", item)
+
+
+def _trains_itself(make: Callable[[], Any], optimizer: Any) -> bool:
+    """Whether a model trains with optimizers of its own: those of its own `compile`, or of its own making."""
+    if isinstance(optimizer, Mapping):
+        return True
+    import keras
+
+    try:
+        made = make()
+    except Exception:  # noqa: BLE001 - what a user's function raises is seen in every arm, and judged there
+        return False
+    return isinstance(made, keras.Model) and has_own_step(made) and bool(optimizers_of(made))
+
+
+def _own_parts(
+    make: Callable[[], Any], optimizer: Any, given: Mapping[str, Any], metrics: Sequence[Any], rows: Arrays
+) -> Parts:
+    """The parts of a model that trains with optimizers of its own, and may have no `call`."""
+    import keras
+
+    def made() -> Any:
+        model = make()
+        if not isinstance(model, keras.Model) or not has_own_step(model):
+            raise UsageError(
+                "several optimizers are for a keras.Model with a train_step of its own; give one optimizer, or such a"
+                " model"
+            )
+        return model if model.variables else _made_model(lambda: model, rows)
+
+    def arguments() -> dict[str, Any]:
+        found = {name: value for name, value in given.items() if value is not None}
+        return found | ({"metrics": [_made_metric(item, rows.y[0]) for item in metrics]} if metrics else {})
+
+    several = optimizer if isinstance(optimizer, Mapping) else {"optimizer": optimizer} if optimizer else {}
+    # Nothing trains with the optimizer that the arms know of.
+    return Parts(
+        made, keras.optimizers.SGD, list, built_first=False, compile=compiling(arguments, several, _made_optimizer)
+    )
 
 
 def _check_counts(batch_size: Any, epochs: Any) -> None:

@@ -179,6 +179,7 @@ class Parts:
         loss_weights: the losses' factors, or None.
         metrics: makes the metrics of each output.
         built_first: whether the optimizer is built before training.
+        compile: compiles a model that trains with optimizers of its own, as it wants it; None for all others.
     """
 
     model: Callable[[], Any]
@@ -187,6 +188,7 @@ class Parts:
     loss_weights: tuple[float, ...] | None = None
     metrics: Callable[[], list[list[Any]]] = list
     built_first: bool = True
+    compile: Callable[[Any], None] | None = None
 
 
 def parts(case: Case) -> Parts:

@@ -550,6 +550,17 @@ _ENTRIES = (
         None,
         Stage.OUTPUTS,
     ),
+    CauseEntry(
+        "model_not_trained",
+        "The training leaves every weight of the model that it was given as it was: nothing updates them, the updates"
+        " are zero or undone, or what is trained is another model.",
+        "Take the gradients of the model that was given,"
+        " `gradients = tape.gradient(loss, model.trainable_variables)`, and hand them to the optimizer at every step:"
+        " `optimizer.apply(gradients, model.trainable_variables)`. Of a copy that was trained, write the weights back:"
+        " `model.set_weights(copy.get_weights())`.",
+        "6.1",
+        Stage.WEIGHTS,
+    ),
 )
 
 CAUSES: dict[str, CauseEntry] = {entry.name: entry for entry in _ENTRIES}

@@ -96,9 +96,13 @@ def compare(suspect: Trace, reference: Trace, allowance: Allowance | None = None
     if suspect.error is not None and reference.error is not None:
         return Comparison(None, 1)
     run = _Run(suspect, reference, allowance)
-    first = run.values() or run.step_logs()
-    later = run.final() or run.epoch_logs()
-    first = first or later
+    if bool(suspect.steps) != bool(reference.steps):
+        # One has made no step at all, so there is nothing beside the other's but what is left of the weights.
+        first = run.final(Stage.WEIGHTS)
+    else:
+        first = run.values() or run.step_logs()
+        later = run.final() or run.epoch_logs()
+        first = first or later
     if run.compared == 0:
         first = Difference(None, Stage.BATCH, "everything", np.inf, 0.0, note="nothing could be compared")
     return Comparison(first, run.compared, tuple(sorted(run.skipped)), run.worst, run.meter.margins())
@@ -138,11 +142,12 @@ class _Run:
             first = first or found
         return first
 
-    def final(self) -> Difference | None:
-        """The first difference in what is left when training has returned."""
+    def final(self, *stages: Stage) -> Difference | None:
+        """The first difference in what is left when training has returned, of some stages or of all."""
         first: Difference | None = None
         for key in sorted(k for k in {**self.reference.values, **self.suspect.values} if k[0] == FINAL):
-            first = first or self._value(key)
+            if not stages or key[1] in stages:
+                first = first or self._value(key)
         return first
 
     def _value(self, key: tuple[int, Stage, str]) -> Difference | None:

@@ -83,7 +83,8 @@ def _head(verdict: Verdict, width: int) -> list[str]:
     if verdict.verdict == DIVERGES and verdict.observations:
         first, second = verdict.observations[0].divergence.arms
         other = in_words(second) if second == REFEREE else second
-        return _wrapped(f"diverges: {first} differs from {other}", "", width, 2)
+        right = ", and your loop is right" if verdict.acquitted else ""
+        return _wrapped(f"diverges{right}: {first} differs from {other}", "", width, 2)
     if verdict.verdict == RAISES and verdict.raised is not None:
         return _wrapped(f"raises in every arm: {verdict.raised.said}", "", width, 3)
     text = f"{verdict.verdict}: {verdict.reason or ', '.join(report.arm for report in verdict.arms)}"

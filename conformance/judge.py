@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,8 +35,10 @@ from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.referee.judgement import Referee
 from conformance.square import Found, executions, square
 from conformance.stage import FINAL, Stage
+from conformance.standstill import unwatched
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import Trace
+from conformance.trainers.forms import loop_of
 from conformance.training import Training, training
 from conformance.verdict import (
     CONFORMS,
@@ -76,6 +78,11 @@ class Plan:
         """The most replicas any arm needs."""
         return max(placement.replicas for placement in self.placements)
 
+
+_OWN_STEP = (
+    "the model trains with optimizers of its own, and only its train_step says what a step of it is; fit is held"
+    " against itself, on other devices and in other executions"
+)
 
 CLEAR = 100.0
 """A difference so many times what is allowed is no matter of how well the allowance was measured."""
@@ -150,7 +157,10 @@ class Judge:
 
     @functools.cached_property
     def referee(self) -> Referee | None:
-        """The referee of this training; None where its model cannot be made in float64."""
+        """The referee of this training; None where its model cannot be made in float64, or its step is its own."""
+        if self.subject.parts.compile is not None:
+            self._unjudged.append(f"{UNJUDGED}: {_OWN_STEP}")
+            return None
         try:
             return Referee(self.subject, alternatives=self._alternatives)
         except UnsupportedError as error:
@@ -165,7 +175,7 @@ class Judge:
 
     def _judged(self, arm: Arm) -> Judgement | None:
         trace = self.trace(arm)
-        if trace is None or trace.error is not None or self.referee is None:
+        if trace is None or trace.error is not None or not trace.steps or self.referee is None:
             return None
         for other, known in self._judgements.items():
             if known is not None and self._same(arm, other):
@@ -317,7 +327,10 @@ class Judge:
         unique: dict[str, Observation] = {}
         for observation in observations:
             unique.setdefault(observation.signature, observation)
-        ordered = sorted(unique.values(), key=lambda item: item.divergence.stage.order)
+        told_once = list(unique.values()) if self.subject.trial is None else _once(unique.values())
+        ordered = sorted(told_once, key=lambda item: item.divergence.stage.order)
+        if not ordered and any(unwatched(trace) for arm, trace in self._traces.items() if arm.trainer == "trial"):
+            return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self._reports(), reason=self._silent())
         return Verdict(
             case=self.case,
             # What could not be run is never passed as conforming.
@@ -377,6 +390,14 @@ class Judge:
         except AbortedError:
             return True
         return again is not None and trace.error is not None and again.kind == trace.error.kind
+
+    def _silent(self) -> str:
+        """Why a loop that does nothing is not passed where `fit` moves nothing either."""
+        assert self.subject.trial is not None
+        return (
+            f"{loop_of(self.subject.trial).name} never called the optimizer it was given and changed no weight, and fit"
+            " changes none either, so nothing tells whether it trains; give an optimizer that moves the weights"
+        )
 
     def _margins(self) -> tuple[Margins, ...]:
         """What every comparison saw, those of two arms first."""
@@ -582,6 +603,21 @@ def _observation_of(item: Told) -> Observation:
         signature=item.signature,
         wrong_arm=str(item.suspect),
     )
+
+
+def _once(observations: Iterable[Observation]) -> list[Observation]:
+    """Every fault of an arm once: beside a loop that is right, one of `fit` differs from two arms, on two axes.
+
+    Where there is a choice, the difference is told from the side of the arm that is wrong.
+    """
+    kept: dict[tuple[str, str], Observation] = {}
+    for item in observations:
+        _, _, fault = item.signature.partition("/")
+        key = (fault, item.wrong_arm or item.divergence.axis)
+        known = kept.setdefault(key, item)
+        if known.divergence.arms[0] != item.wrong_arm == item.divergence.arms[0]:
+            kept[key] = item
+    return list(kept.values())
 
 
 def replace_trainer(arm: Arm, trainer: str) -> Arm:

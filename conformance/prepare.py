@@ -127,8 +127,10 @@ class PreparedArm:
             shadow = training.parts.optimizer()
             shadow.build(model.trainable_variables)
         names = distinct(slot_name(v) for v in shadow.variables)
-        slots = [(name, tuple(v.shape), v.dtype) for name, v in zip(names, shadow.variables, strict=True)]
-        self._slot_values = [np.array(v) for v in shadow.variables]
+        opaque = training.parts.compile is not None
+        kept = [] if opaque else list(zip(names, shadow.variables, strict=True))
+        slots = [(name, tuple(v.shape), v.dtype) for name, v in kept]
+        self._slot_values = [np.array(v) for _, v in kept]
         self.recorder = Recorder(
             strategy=self.strategy,
             # A training that runs several steps at a time may run past an epoch's end.
@@ -138,6 +140,7 @@ class PreparedArm:
             slots=slots,
             sample=next(training.data.class_weighted(training.class_weight).batches(training.batch_size)),
             names=training.names,
+            opaque=opaque,
         )
         with self.scope():
             losses, metrics = training.parts.losses(), training.parts.metrics()

@@ -20,13 +20,14 @@ is what that replica saw, not what the strategy made of it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from conformance.arm import Arm
 from conformance.data import Array
+from conformance.several import Optimizers
 from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 
@@ -90,12 +91,16 @@ class Recorder:
         slots: (name, shape, dtype) of the variables the optimizer will have when built, without its own name.
         sample: one batch as `(x, y[, sample_weight])`, for shapes and dtypes; its rows are the most a batch has.
         names: the names of variables and slots by their places, filled by the first arm and followed by the others.
+        opaque: the model trains with optimizers of its own, and nobody can say what a step of it is: what goes in, the
+            weights and states, the optimizers' variables and what is reported are recorded, and nothing between.
 
     Attributes:
         in_step: whether `apply` ends a step, in the graph: for trainers that run several steps in one call. Others
             leave Python between the steps and say `end_step` there.
         applied: whether the optimizer was called at all, in this run or in the one that traced its graph.
         called: whether the model's outputs were recorded where it was called; as `applied`.
+        strange: the paths of the variables the optimizer was given that are not the model's; as `applied`.
+        given: the names of the model's variables that the optimizer was given; as `applied`.
     """
 
     def __init__(
@@ -108,13 +113,17 @@ class Recorder:
         slots: list[tuple[str, tuple[int, ...], Any]],
         sample: tuple[Any, ...],
         names: dict[str, list[str]],
+        opaque: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self.strategy, self.steps, self.model, self.optimizer = strategy, steps, model, optimizer
         self.in_step = False
+        self.opaque, self._optimizers = opaque, Optimizers({})
         self.applied = False
         self.called = False
+        self.strange: tuple[str, ...] = ()
+        self.given: set[str] = set()
         self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
@@ -141,6 +150,12 @@ class Recorder:
         for name, variable in self._trainable:
             for index, component in enumerate(self.components(variable)):
                 self._component_name[id(component)] = (name, index)
+        # By whatever people hand on: the model's own variables, what is behind them, or what a tape has watched.
+        self._known = {
+            id(item): self._name[id(variable)]
+            for variable in model.variables
+            for item in (variable, getattr(variable, "_value", variable), *self.components(variable))
+        }
         self._allocate(sample, slots)
 
     def _allocate(self, sample: tuple[Any, ...], slots: list[tuple[str, tuple[int, ...], Any]]) -> None:
@@ -154,10 +169,11 @@ class Recorder:
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
-        outputs = getattr(self.model, "outputs", None)
-        if not outputs or any(None in tensor.shape[1:] for tensor in outputs):
+        outputs: list[Any] = [] if self.opaque else getattr(self.model, "outputs", None) or []
+        if not self.opaque and (not outputs or any(None in tensor.shape[1:] for tensor in outputs)):
             outputs = tf.nest.flatten(self.model(sample[0], training=False))
-        self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
+        found = [] if self.opaque else output_names(self.model, len(outputs))
+        self.output_names = self._names.setdefault("outputs", found)
         for name, tensor in zip(self.output_names, outputs, strict=True):
             # Of half precisions a wider copy, which holds the same numbers: NumPy has no bfloat16 of its own.
             half = tf.as_dtype(tensor.dtype) in (tf.bfloat16, tf.float16)
@@ -426,9 +442,14 @@ class Recorder:
         def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
             self.applied = True
             replica = self._replica()
+            if trainable_variables is not None:
+                # What can be gone through once is gone through by Keras.
+                grads, trainable_variables = list(grads), list(trainable_variables)
+            own = self._handed(trainable_variables)
             if replica is not None:
                 self._rated.discard(replica)
-                self._local_gradients(replica, grads, trainable_variables)
+                if own:
+                    self._local_gradients(replica, grads, trainable_variables)
             result = apply(grads, trainable_variables)
             if replica is not None and self.in_step:
                 self._end_step(replica)
@@ -440,6 +461,19 @@ class Recorder:
 
         self.optimizer.apply = watched_apply
         inner.update_step = watched_update_step
+
+    def _handed(self, variables: Any) -> bool:
+        """Note which variables the optimizer is given; whether any of them is the model's."""
+        given = self.model.trainable_variables if variables is None else variables
+        own = {self._known[id(item)] for item in given if id(item) in self._known}
+        strange = [str(getattr(item, "path", item.name)) for item in given if id(item) not in self._known]
+        self.given |= own
+        self.strange = tuple(dict.fromkeys((*self.strange, *strange)))
+        return bool(own) or not strange
+
+    def watch_optimizers(self, optimizers: Mapping[str, Any]) -> None:
+        """Record the variables of optimizers that the model trains with by itself, and begin each run with new ones."""
+        self._optimizers = Optimizers(optimizers)
 
     def _local_gradients(self, replica: int, grads: Any, variables: Any) -> None:
         import tensorflow as tf
@@ -473,6 +507,19 @@ class Recorder:
         left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
         return [item for item in left if item[:2] in self._logs]
 
+    def _owned(self) -> list[tuple[Stage, str, Any]]:
+        """The variables of the optimizers that are the model's own: as many as have been made by now."""
+        owned: list[tuple[Stage, str, Any]] = []
+        for optimizer, variables in self._optimizers.variables().items():
+            paths = [f"{optimizer}/{slot_name(variable)}" for variable in variables]
+            names = self._names.setdefault(f"slots of {optimizer}", paths)
+            owned += [(Stage.UPDATE, name, variable) for name, variable in zip(names, variables, strict=True)]
+        return owned
+
+    def name(self, variable: Any) -> str:
+        """What a variable of the model is called in traces."""
+        return self._name[id(variable)]
+
     def weights(self) -> dict[str, tuple[Array, ...]]:
         """Every weight as it is now, on every replica."""
         return {name: tuple(c.numpy() for c in self.components(v)) for name, v in self._held[Stage.WEIGHTS]}
@@ -499,7 +546,7 @@ class Recorder:
         if self.in_step:
             return
         step = self._ended
-        for stage, name, variable in self._left():
+        for stage, name, variable in (*self._left(), *self._owned()):
             self._between[step, stage, name] = tuple(c.numpy() for c in self.components(variable))
         self._ended += 1
         for row in self._cursor.rows:
@@ -512,6 +559,8 @@ class Recorder:
 
     def log_name(self, name: str) -> str:
         """The name of something reported, with the output it is of called as in the first arm."""
+        if self.opaque:
+            return name
         for ours, theirs in zip(output_names(self.model, len(self.output_names)), self.output_names, strict=True):
             for prefix in (f"{ours}_", f"val_{ours}_"):
                 if name.startswith(prefix):
@@ -526,6 +575,9 @@ class Recorder:
         for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
         self._between.clear()
+        for variable, value in self._optimizers.beginning(self.strategy):
+            for component in self.components(variable):
+                component.assign(value)
         self._begun = {}
         self._ended = 0
 
@@ -544,6 +596,7 @@ class Recorder:
         """The trace of the run that has ended."""
         ended = self.ended()
         trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
+        trace.applied, trace.foreign = self.applied or self.opaque, () if self.given else self.strange
         counts = {name: log.read() for name, log in self._counts.items()}
         rows = self._rows.read()
         last = self.steps + (ended > self.steps)
@@ -563,7 +616,7 @@ class Recorder:
                     kept = tuple(value[: rows[index][step]] for index, value in enumerate(kept))
                 trace.values[step, stage, name] = kept
         trace.values.update(self._between)
-        for stage, name, variable in self._left():
+        for stage, name, variable in (*self._left(), *self._owned()):
             trace.values[FINAL, stage, name] = tuple(c.numpy() for c in self.components(variable))
         self._read_beside(trace, counts, last)
         return trace

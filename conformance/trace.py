@@ -41,6 +41,8 @@ class Trace:
         calls: by step how often the model was called under a tape on each replica, where calls are watched; batch,
             outputs and loss of a step are those of the first call.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
+        applied: whether the optimizer that was given was called.
+        foreign: the paths of the variables that optimizer was given where none of them was the model's.
         error: what it raised, if it raised.
         reached: the last stage that was run or traced.
         data_intact: whether the arrays it trained on were left as they were.
@@ -59,6 +61,8 @@ class Trace:
     calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    applied: bool = True
+    foreign: tuple[str, ...] = ()
     error: Raised | None = None
     reached: Stage | None = None
     data_intact: bool = True

@@ -20,6 +20,9 @@ from conformance.stage import Stage
 UNJUDGED = "the referee judges nothing"
 """How a line of what was not compared begins where arms were held against one another alone."""
 
+LOOP = "trial/"
+"""How the arms of a loop on trial begin."""
+
 CONFORMS, DIVERGES, KNOWN, RAISES, UNSUPPORTED = "conforms", "diverges", "known", "raises", "unsupported"
 
 EVERY_ARM = "all"
@@ -174,9 +177,25 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         """The signature of the gravest divergence."""
         return self.observations[0].signature if self.observations else None
 
+    @property
+    def acquitted(self) -> tuple[str, ...]:
+        """The wrong arms, where a loop on trial was judged and none of its arms is one of them; else nothing.
+
+        What is wrong is then `fit` alone, as it is where a last batch splits unevenly over replicas.
+        """
+        wrong = tuple(dict.fromkeys(item.wrong_arm or "" for item in self.observations))
+        loops = [report for report in self.arms if report.arm.startswith(LOOP)]
+        judged = loops and all(report.status == "ran" for report in loops) and not self.flaky
+        if not judged or any(line.startswith(UNJUDGED) for line in self.not_compared):
+            return ()
+        return () if any(not arm or arm.startswith(LOOP) for arm in wrong) else wrong
+
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: {', '.join(report.arm for report in self.arms)}"]
-        raised = self.raised
+        head = f"{self.verdict}: {', '.join(report.arm for report in self.arms)}"
+        if self.acquitted:
+            are = "are" if len(self.acquitted) > 1 else "is"
+            head = f"{self.verdict}, and your loop is right: {', '.join(self.acquitted)} {are} wrong"
+        lines, raised = [head], self.raised
         if raised is not None:
             lines += [f"  {word}: {text}" for word, text in (("raised", raised.said), *raised.rows)]
         elif self.reason:

@@ -18,7 +18,7 @@ from conformance.deviations.changed_cases import (
     weighted_scalar,
 )
 from conformance.deviations.context import Context, Deviation, Replay
-from conformance.deviations.gradients import clip_order, frozen_updated, not_reduced, reduced_twice
+from conformance.deviations.gradients import clip_order, frozen_updated, not_reduced, not_trained, reduced_twice
 from conformance.deviations.logs import (
     ROUNDING_ULPS,
     last_batch,
@@ -42,6 +42,7 @@ def raises(context: Context) -> Replay | None:
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("raises_in_one_arm", raises),
+    Deviation("model_not_trained", not_trained),
     Deviation("replica_data_not_split", not_split),
     Deviation("partial_batch_dropped", partial_dropped),
     Deviation("data_order_differs", order_differs),

@@ -11,6 +11,7 @@ from conformance.data import Array
 from conformance.deviations.context import Context, Replay
 from conformance.optimizers import CLIPPING
 from conformance.stage import Stage
+from conformance.standstill import how, stood_still
 from conformance.tolerance import distance
 
 Gradients = dict[str, Array]
@@ -84,6 +85,13 @@ def not_reduced(context: Context) -> Replay | None:
 def reduced_twice(context: Context) -> Replay | None:
     """What the update received is as many times the sum as there are replicas."""
     return _reduced(context, dict, lambda parts, _: {n: len(parts) * v for n, v in _added(parts).items()})
+
+
+def not_trained(context: Context) -> Replay | None:
+    """No weight is ever another one than the training was given, and the other arm's weights move."""
+    if not stood_still(context.suspect) or stood_still(context.reference):
+        return None
+    return Replay(True, how(context.suspect))
 
 
 def frozen_updated(context: Context) -> Replay | None:

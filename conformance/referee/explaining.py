@@ -52,6 +52,7 @@ class Explaining:
         steps: the steps that are judged.
         rules: the clauses, with what earlier stages deviated in.
         alternatives: whether those are looked for that reproduce the same.
+        pairs: whether two deviations together are looked for.
     """
 
     comparing: Comparing
@@ -60,6 +61,7 @@ class Explaining:
     steps: Sequence[int]
     rules: dict[str, Any]
     alternatives: bool = True
+    pairs: bool = True
 
     def explain(
         self, off: Sequence[Off], name: Callable[[Stage, str], str]
@@ -75,7 +77,7 @@ class Explaining:
         """
         partly: list[Chosen] = []
         first = [item for item in off if item.step == off[0].step]
-        for candidates in (self._alone(), self._pairs()):
+        for candidates in (self._alone(), self._pairs() if self.pairs else ()):
             for chosen in candidates:
                 if self._leaves(chosen, first) or self._off(chosen, [first[0].step]):
                     continue

@@ -29,6 +29,7 @@ from conformance.referee.report_judgement import judge_reports
 from conformance.referee.scene import LossOf, Rules
 from conformance.referee.twin import Twin
 from conformance.stage import FINAL, Stage
+from conformance.standstill import how, stood_still
 from conformance.tolerance import distance
 from conformance.trace import Trace
 from conformance.training import Training
@@ -151,6 +152,7 @@ class _Case:
         self._off = self.comparing.off
         self._alternatives = referee.alternatives
         self._unexplained: set[Stage] = set()
+        self._still = stood_still(trace)
 
     def judge(self) -> Judgement:
         stages = STAGES
@@ -184,12 +186,21 @@ class _Case:
             reports, count = judge_reports(self.exact, self.rules)
             self.judgement.compared += count
             self.judgement.departures += reports
+        self._standing_still()
         self._without_consequences()
         for item in self.judgement.departures:
             # What is judged elsewhere than by stages and steps leaves what departs alone.
             if not self.judgement.meter.has(item.step, item.stage):
                 self.judgement.meter.note(item.step, item.stage, item.name, item.magnitude, item.allowed)
         return self.judgement
+
+    def _standing_still(self) -> None:
+        """Name what nothing explains of a step that leaves all weights as they are, where they should have moved."""
+        departures = self.judgement.departures
+        first = next((i for i, item in enumerate(departures) if not item.causes and item.stage in _MOVES), None)
+        if self._still and first is not None:
+            cause = Named("model_not_trained", True, how(self.trace))
+            departures[first] = replace(departures[first], causes=(cause,))
 
     def _without_consequences(self) -> None:
         """Leave out what nothing explains where something was found that leaves no way of explaining it."""
@@ -354,7 +365,7 @@ class _Case:
         if stage is Stage.LOCAL_GRADIENT and not self._off(stage, wanted, steps, plain):
             # What the loss deviated in is in what was reported of it alone.
             return (), plain
-        search = Explaining(self.comparing, stage, wanted, steps, self.rules, self._alternatives)
+        search = Explaining(self.comparing, stage, wanted, steps, self.rules, self._alternatives, pairs=not self._still)
         return search.explain(off, self._name)
 
     def _name(self, stage: Stage, name: str) -> str:
@@ -368,7 +379,12 @@ class _Case:
 _OF_ALL_ROWS = frozenset({Stage.OUTPUTS, Stage.LOCAL_GRADIENT, Stage.STATE})
 """The stages whose forward pass is that of all rows where replicas share their statistics."""
 
+_MOVES = frozenset({Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE, Stage.WEIGHTS})
+"""The stages at which it shows that weights are not moved."""
+
 _CONSEQUENCES = {
+    # Where nothing moves, every link of the update is another one.
+    "model_not_trained": _MOVES,
     # Numbers that were drawn elsewhere cannot be drawn again.
     "random_stream_differs": {Stage.OUTPUTS, Stage.LOSS, Stage.LOCAL_GRADIENT, Stage.STATE, Stage.LOGS},
     # Metrics may be those of the other call.

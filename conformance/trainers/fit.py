@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from conformance.data import Arrays
+from conformance.several import optimizers_of
 from conformance.training import Logbook, Run, Setup
 
 
 def compile_model(setup: Setup) -> None:
     """Compile the arm's model and watch it."""
+    if setup.training.parts.compile is not None:
+        _compile_own(setup, setup.training.parts.compile)
+        return
     weights = setup.training.parts.loss_weights
     alone = len(setup.losses) == 1
     with setup.scope():
@@ -36,6 +40,24 @@ def has_own_step(model: Any) -> bool:
     import keras
 
     return type(model).train_step is not keras.Model.train_step
+
+
+def _compile_own(setup: Setup, compile_model: Callable[[Any], None]) -> None:
+    """Compile a model that trains with optimizers of its own, and watch what goes in and what is left of it."""
+    import keras
+
+    with setup.scope():
+        compile_model(setup.model)
+    setup.model.run_eagerly = setup.execution == "eager"
+    setup.model.jit_compile = setup.execution == "xla"
+    train_step = setup.model.train_step
+
+    def watched(data: Any) -> Any:
+        setup.recorder.batch(*keras.utils.unpack_x_y_sample_weight(data))
+        return train_step(data)
+
+    setup.model.train_step = watched
+    setup.recorder.watch_optimizers(optimizers_of(setup.model))
 
 
 def _watch_own_step(setup: Setup) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from conformance.data import Arrays
 from conformance.errors import UnsupportedError
 from conformance.trainers import whole
 from conformance.trainers.forms import STEP, Loop, loop_of
 from conformance.trainers.given_loss import given_loss
 from conformance.trainers.loop import drive
+from conformance.trainers.touched import watching
 from conformance.training import Logbook, Run, Setup
 
 PYTHON_ONLY = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
@@ -63,14 +62,8 @@ def _prepare_step(setup: Setup, loop: Loop) -> Run:
     train = drive(setup, step, trial=True, class_weighted=class_weighted)
 
     def run(data: Arrays, logbook: Logbook) -> None:
-        before = recorder.weights()
-        with whole.functions_run(eagerly=setup.execution == "eager"):
+        with watching(setup, loop), whole.functions_run(eagerly=setup.execution == "eager"):
             train(data, logbook)
-        if not recorder.applied and _same(before, recorder.weights()):
-            raise UnsupportedError(
-                f"{loop.name} never called the optimizer it was given and changed no weight, so its updates cannot"
-                " be watched; take `optimizer` as a parameter and call optimizer.apply(gradients, variables)"
-            )
 
     return run
 
@@ -104,9 +97,3 @@ def _guard(setup: Setup, loop: Loop) -> None:
 
     for name in PYTHON_ONLY:
         setattr(setup.model, name, guarded(name))
-
-
-def _same(one: dict[str, tuple[Any, ...]], other: dict[str, tuple[Any, ...]]) -> bool:
-    return all(
-        np.array_equal(first, second) for name in one for first, second in zip(one[name], other[name], strict=True)
-    )

@@ -17,6 +17,7 @@ from conformance.trainers import reports
 from conformance.trainers.forms import ARRAYS, Loop
 from conformance.trainers.given_loss import watched_loss
 from conformance.trainers.timed import timed
+from conformance.trainers.touched import unmoved, watching
 from conformance.training import Logbook, Run, Setup
 
 
@@ -41,9 +42,13 @@ def prepare(setup: Setup, loop: Loop) -> Run:
 
     def run(data: Arrays, logbook: Logbook) -> None:
         durations: list[float] = []
-        with setup.scope(), functions_run(eagerly=setup.execution == "eager"):
+        before, returned = recorder.weights(), None
+        with watching(setup, loop), setup.scope(), functions_run(eagerly=setup.execution == "eager"):
             returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data, durations)})
-        if not recorder.applied:
+        if not recorder.ended():
+            # It trains nothing, and is told that, or what it trains nobody saw.
+            if unmoved(before, recorder.weights()):
+                return
             raise UnsupportedError(
                 f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
                 " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"

@@ -121,10 +121,12 @@ def test_a_step_in_inference_mode_is_found_in_the_outputs() -> None:
     assert verdict.wrong_arm == "trial/single/graph"
 
 
-def test_a_step_that_never_calls_its_optimizer_is_unsupported() -> None:
+def test_a_step_that_never_calls_its_optimizer_diverges() -> None:
     verdict = conformance.check(never, model=build, loss="mse", optimizer="sgd", data=(X[:8], Y[:8]))
-    assert (verdict.verdict, verdict.conforms) == ("unsupported", False)
-    assert "never never called the optimizer it was given" in str(verdict)
+    assert (verdict.verdict, verdict.conforms) == ("diverges", False)
+    assert verdict.cause is not None
+    assert verdict.cause.name == "model_not_trained"
+    assert "neither is the optimizer called nor, under a tape, the model, and no weight is assigned" in str(verdict)
 
 
 def test_a_training_that_raises_everywhere_raises() -> None:

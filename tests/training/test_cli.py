@@ -256,13 +256,13 @@ def train_step(model, optimizer, loss_fn, x, y):
 """
 
 
-def test_a_loop_that_never_calls_its_optimizer_is_unsupported_and_says_so(run: Any, tmp_path: Path) -> None:
+def test_a_loop_that_never_calls_its_optimizer_diverges_and_says_so(run: Any, tmp_path: Path) -> None:
     (tmp_path / "never.py").write_text(NEVER)
     path = write(tmp_path / "one.case.json", data__rows=2, data__batch_size=2)
     ran = run("check", path, "--loop", "never:train_step", "--json", *CONFORMS)
     (item,) = ran.objects
-    assert item["verdict"] == "unsupported"
-    assert item["reason"].startswith("train_step never called the optimizer it was given")
+    assert (item["verdict"], item["cause"]["name"]) == ("diverges", "model_not_trained")
+    assert item["cause"]["evidence"][0].startswith("neither is the optimizer called nor, under a tape, the model")
 
 
 @pytest.fixture(scope="module")

@@ -508,6 +508,12 @@ def never(model: Any, loss_fn: Any, x: Any, y: Any) -> Any:
     return loss_fn(y, model(x, training=True))
 
 
+def still() -> Any:
+    import keras
+
+    return keras.optimizers.SGD(0.0)
+
+
 def whole_by_hand(model: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
     for _ in range(epochs):
         for x, y in dataset:
@@ -525,7 +531,11 @@ def too_few(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int)
 
 
 UNSUPPORTED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "no update": (never, {}, "never never called the optimizer it was given and changed no weight"),
+    "no update, and none by fit": (
+        never,
+        {"optimizer": still},
+        "never never called the optimizer it was given and changed no weight, and fit changes none either",
+    ),
     "a whole loop by hand": (whole_by_hand, {}, "so its steps cannot be told apart; call"),
     "no strategy": (
         in_the_graph,

@@ -68,7 +68,7 @@ CONTRACT = [
     "raises_in_one_arm",
     "unexplained",
 ]
-ADDED = ["batch_skipped", "raises_in_every_arm"]
+ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained"]
 
 # Nothing is computed otherwise (but rounded), or it is not known what.
 WITHOUT_CLAUSE = {"rounding_amplified", "numeric_precision", "raises_in_one_arm", "raises_in_every_arm", "unexplained"}

@@ -82,6 +82,8 @@ class Training:
         def put(step: int, stage: Stage, name: str, values: Sequence[Any]) -> None:
             trace.values[step, stage, name] = tuple(np.asarray(value, np.float32) for value in values)
 
+        for name in ("w", "b"):
+            trace.start[Stage.WEIGHTS, name] = tuple(np.asarray(held[name], np.float32) for held in weights)
         for step in range(trace.steps):
             begin, end = self.batches[step % len(self.batches)]
             parts = self.split(self.rows[begin:end], replicas)
@@ -260,6 +262,12 @@ PLANTED = {
     ),
     "a frozen weight that moves": Planted(
         "frozen_weights_updated", replace(ONE, arm=FIT, frozen=0.5), ONE, Stage.GRADIENT
+    ),
+    "updates of zero": Planted(
+        "model_not_trained",
+        replace(ONE, arm=FIT, after=lambda gradients: {name: 0 * value for name, value in gradients.items()}),
+        ONE,
+        Stage.WEIGHTS,
     ),
     "an epoch's plain mean": Planted(
         "epoch_loss_unweighted",

@@ -10,6 +10,7 @@ from conformance.raised import Raised
 from conformance.stage import Stage
 from conformance.verdict import (
     EVERY_ARM,
+    UNJUDGED,
     ArmReport,
     Cause,
     Divergence,
@@ -64,6 +65,39 @@ def test_it_names_arms_step_stage_seen_cause_cure_and_signature() -> None:
         "  cure: Do said",
         "  signature: trainer/gradient/mask_ignored",
     ]
+
+
+def of_fit(**changes: object) -> Observation:
+    """A fault of `fit` beside a loop."""
+    return msgspec.structs.replace(observation(arms=ARMS[::-1]), **({"wrong_arm": ARMS[1]} | changes))
+
+
+def test_a_loop_that_is_right_is_told_so_in_the_first_line() -> None:
+    told = verdict(of_fit())
+    assert told.acquitted == (ARMS[1],)
+    assert failure(told, width=100).splitlines()[0] == (
+        "diverges, and your loop is right: fit/single/graph differs from trial/single/graph"
+    )
+    assert str(told).splitlines()[0] == "diverges, and your loop is right: fit/single/graph is wrong"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        verdict(observation()),
+        verdict(of_fit(), observation()),
+        verdict(of_fit(wrong_arm=None)),
+        verdict(of_fit(), flaky=("once",)),
+        verdict(of_fit(), not_compared=(f"{UNJUDGED} of trial/single/graph: it raises",)),
+        verdict(of_fit(), arms=(ArmReport(arm=ARMS[0], status="unsupported"), ArmReport(arm=ARMS[1], status="ran"))),
+        verdict(of_fit(), arms=(ArmReport(arm=ARMS[1], status="ran"),)),
+        verdict(outcome="conforms"),
+    ],
+)
+def test_a_loop_is_called_right_only_where_it_was_judged_and_everything_wrong_is_not_its(told: Verdict) -> None:
+    assert told.acquitted == ()
+    assert "is right" not in failure(told).splitlines()[0]
+    assert "is right" not in str(told).splitlines()[0]
 
 
 def test_an_arm_that_is_held_against_the_referee_says_so() -> None:

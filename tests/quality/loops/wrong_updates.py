@@ -360,6 +360,66 @@ def rounding_on_replicas(model: Any, optimizer: Any, loss_fn: Any, dataset: Any,
 _DECAYING = given(parts.dense, parts.regression, optimizer=parts.decaying, epochs=2)
 _TWELVE_ACCUMULATED = given(parts.dense, parts.twelve_rows, optimizer=parts.accumulating, epochs=2)
 
+
+def gradients_taken_and_not_applied(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """Everything is there but the line that updates.
+
+    Right: `optimizer.apply_gradients(zip(gradients, model.trainable_variables))`, before `return loss`
+    """
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for gradient in gradients:
+        tf.debugging.check_numerics(gradient, "gradient")
+    return loss
+
+
+def copy_trained(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
+    """A copy is trained, and the model that was given is what it was.
+
+    Right: leave `model = keras.models.clone_model(model)` out
+    """
+    model = keras.models.clone_model(model)
+
+    @tf.function
+    def train_step(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_fn(y, model(x, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return [float(np.mean([train_step(x, y) for x, y in dataset])) for _ in range(epochs)]
+
+
+def step_undone(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """The weights are read before the update, and written back behind it.
+
+    Right: leave `variable.assign(value)` out
+    """
+    kept = [tf.identity(variable) for variable in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    for variable, value in zip(model.trainable_variables, kept, strict=True):
+        variable.assign(value)
+    return loss
+
+
+def model_of_another_scope_trained(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """The model called is one that was made elsewhere, and not the one that was given.
+
+    Right: `predictions = model(x, training=True)`, with the variables of `model`
+    """
+    network = parts.dense()
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, network(x, training=True))
+    gradients = tape.gradient(loss, network.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+    return loss
+
+
 LOOPS = (
     Loop("steps_counted_from_one", "learning_rate_off_by_one", steps_counted_from_one, _DECAYING),
     Loop("next_learning_rate", "learning_rate_off_by_one", next_learning_rate, _DECAYING),
@@ -418,6 +478,17 @@ LOOPS = (
         "constraint_not_applied",
         constraint_lost_on_the_tape,
         given(parts.constrained, parts.regression),
+    ),
+    *(
+        Loop(loop.__name__, "model_not_trained", loop, given(parts.dense, parts.regression, optimizer=parts.momentum))
+        for loop in (gradients_taken_and_not_applied, copy_trained, step_undone)
+    ),
+    Loop(
+        "model_of_another_scope_trained",
+        "model_not_trained",
+        model_of_another_scope_trained,
+        given(parts.dense, parts.regression),
+        executions=("eager",),
     ),
     Loop("all_weights_trained", "frozen_weights_updated", all_weights_trained, given(parts.frozen, parts.regression)),
     Loop(
