@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
-from conformance.data import Array, Arrays
 from conformance.errors import DivergenceError, UsageError
 from conformance.failure import failure
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
+from conformance.user_data import class_weights, rows_of, validation_rows
+from conformance.user_parts import ACCURACIES, by_output, check_names, made_metrics, made_model, made_optimizer
 from conformance.verdict import UNSUPPORTED, Verdict
-
-MOST_BATCHES = 10_000
-"""A dataset with more batches than this is taken for an endless one."""
-
-ACCURACIES = ("accuracy", "acc")
-"""The names that mean another metric for every kind of target."""
 
 
 def check(
@@ -111,16 +103,16 @@ def check(
         raise UsageError(f"model={model!r} should be a function without arguments that makes the model")
     if not callable(optimizer) and not isinstance(optimizer, str) and not hasattr(optimizer, "get_config"):
         raise UsageError(f"optimizer={optimizer!r} should be a name, a keras.optimizers.Optimizer or make one")
-    _check_names("optimizer", optimizer)
-    _check_names("loss", loss)
-    _check_names("metric", [name for name in metrics if name not in ACCURACIES])
-    rows, size, feed = _rows(data, batch_size)
+    check_names("optimizer", optimizer)
+    check_names("loss", loss)
+    check_names("metric", [name for name in metrics if name not in ACCURACIES])
+    rows, size, feed = rows_of(data, batch_size)
     parts = Parts(
-        lambda: _made_model(model, rows),
-        lambda: _made_optimizer(optimizer),
-        lambda: _by_output(loss, model),
-        None if loss_weights is None else tuple(float(w) for w in _by_output(loss_weights, model)),
-        lambda: _made_metrics(metrics, rows, model),
+        lambda: made_model(model, rows),
+        lambda: made_optimizer(optimizer),
+        lambda: by_output(loss, model),
+        None if loss_weights is None else tuple(float(w) for w in by_output(loss_weights, model)),
+        lambda: made_metrics(metrics, rows, model),
         built_first=False,
     )
     if class_weight is not None and feed == "generator":
@@ -136,8 +128,8 @@ def check(
         seed=0,
         trial=train_step,
         precision=str(keras.config.dtype_policy().name),
-        class_weight=_class_weights(class_weight, rows),
-        validation=_validation(validation_data, rows),
+        class_weight=class_weights(class_weight, rows),
+        validation=validation_rows(validation_data, rows),
     )
     try:
         return Judge(training, plan).verdict()
@@ -178,174 +170,7 @@ def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
     return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))
 
 
-def _check_names(kind: str, given: Any) -> None:
-    """Refuse the names that Keras does not know, before anything is trained: no arm can be blamed for them."""
-    import keras
-
-    if isinstance(given, Mapping):
-        given = list(given.values())
-    for name in given if isinstance(given, list | tuple) else [given]:
-        if not isinstance(name, str):
-            continue
-        module = {"loss": keras.losses, "metric": keras.metrics, "optimizer": keras.optimizers}[kind]
-        try:
-            module.get(name)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{name!r} is no {kind} that Keras knows") from error
-
-
 def _check_counts(batch_size: Any, epochs: Any) -> None:
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{name}={value!r} should be a whole number of at least 1")
-
-
-def _made_model(make: Callable[[], Any], rows: Arrays) -> Any:
-    import keras
-
-    model = make()
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"model() gave {type(model).__name__}, which is no keras.Model")
-    if not model.built or not model.variables:
-        model(rows.map(lambda array: array[:1]).structure()[0])
-    return model
-
-
-def _made_optimizer(given: Any) -> Any:
-    import keras
-
-    if isinstance(given, keras.optimizers.Optimizer):
-        return type(given).from_config(given.get_config())
-    made = keras.optimizers.get(given) if isinstance(given, str) else given()
-    if not isinstance(made, keras.optimizers.Optimizer):
-        raise UsageError(f"optimizer gave {type(made).__name__}, which is no keras.optimizers.Optimizer")
-    return made
-
-
-def _by_output(given: Any, make: Callable[[], Any]) -> list[Any]:
-    """What was given for each output, in the outputs' order."""
-    if isinstance(given, Mapping):
-        from conformance.recording import output_names
-
-        names = output_names(make())
-        if set(names) != set(given):
-            raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
-        return [given[name] for name in names]
-    return list(given) if isinstance(given, list | tuple) else [given]
-
-
-def _made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:
-    return [[_made_metric(item, target) for item in given] for target in rows.y]
-
-
-def _made_metric(given: Any, target: Array) -> Any:
-    import keras
-
-    if given in ACCURACIES:
-        if target.dtype.kind in "iu" or target.ndim == 1:
-            return keras.metrics.SparseCategoricalAccuracy(name=given)
-        one = target.shape[-1] == 1
-        return (keras.metrics.BinaryAccuracy if one else keras.metrics.CategoricalAccuracy)(name=given)
-    if isinstance(given, keras.metrics.Metric):
-        return type(given).from_config(given.get_config())
-    if isinstance(given, type):
-        return given()
-    found = keras.metrics.get(given)
-    if isinstance(found, keras.metrics.Metric):
-        # Reported by the name that was asked for, as `compile` has it.
-        found.name = given if isinstance(given, str) else found.name
-        return found
-    name = given if isinstance(given, str) else getattr(given, "__name__", "metric")
-    return keras.metrics.MeanMetricWrapper(found, name=name)
-
-
-def _rows(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
-    """The rows of one epoch, the batch size and the feed."""
-    if isinstance(data, tuple) and 2 <= len(data) <= 3:
-        return _arrays(data), batch_size, "arrays"
-    feed = "dataset"
-    if callable(data) and not hasattr(data, "element_spec"):
-        data, feed = data(), "generator"
-    batches = _batches(data)
-    sizes = [batch.rows for batch in batches]
-    if len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0]:
-        raise UsageError(f"the data's batches have {sizes[:8]} rows; all but the last should have the same")
-    joined = Arrays(
-        tuple(map(np.concatenate, zip(*(batch.x for batch in batches), strict=True))),
-        tuple(map(np.concatenate, zip(*(batch.y for batch in batches), strict=True))),
-        None
-        if batches[0].sample_weight is None
-        else tuple(map(np.concatenate, zip(*(batch.sample_weight or () for batch in batches), strict=True))),
-    )
-    return joined, sizes[0], feed
-
-
-def _class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
-    if given is None:
-        return None
-    try:
-        weights = {int(number): float(weight) for number, weight in given.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"class_weight={given!r} should give a number for a class's, as in {{0: 1.0, 1: 3.0}}"
-        ) from error
-    if not weights or min(weights) < 0:
-        raise UsageError(f"class_weight={given!r} should have the numbers of classes, from 0, as keys")
-    if rows.sample_weight is not None:
-        raise UsageError("class_weight beside sample weights: fit takes one of the two")
-    if len(rows.y) != 1 or rows.y[0].ndim > 2:
-        shapes = ", ".join(str(array.shape) for array in rows.y)
-        raise UsageError(f"class_weight for targets of shape {shapes}: it takes one output, (rows,) or (rows, classes)")
-    return weights
-
-
-def _validation(given: Any, rows: Arrays) -> Arrays | None:
-    if given is None:
-        return None
-    if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
-        raise UsageError(f"validation_data={type(given).__name__} is not (x, y[, sample_weight]) of arrays")
-    validation = _arrays(given)
-    for name, ours, theirs in (("x", validation.x, rows.x), ("y", validation.y, rows.y)):
-        if [array.shape[1:] for array in ours] != [array.shape[1:] for array in theirs]:
-            shapes = ", ".join(str(array.shape) for array in ours)
-            raise UsageError(f"validation_data with {name} of shape {shapes}; rows should be as in data")
-    return validation
-
-
-def _batches(data: Any) -> list[Arrays]:
-    length = getattr(data, "__len__", None)
-    try:
-        items: Iterable[Any] = (data[i] for i in range(length())) if length and not hasattr(data, "unbatch") else data
-        found = [_arrays(tuple(item)) for item in itertools.islice(items, MOST_BATCHES + 1)]
-    except TypeError as error:
-        raise UsageError(
-            f"data={type(data).__name__} is neither (x, y[, sample_weight]), a dataset of batches nor a function that"
-            " gives a generator of them"
-        ) from error
-    if not found:
-        raise UsageError("the data has no batches")
-    if len(found) > MOST_BATCHES:
-        raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
-    return found
-
-
-def _arrays(parts: tuple[Any, ...]) -> Arrays:
-    if len(parts) not in (2, 3):
-        raise UsageError(f"a batch of {len(parts)} parts; it should be (x, y) or (x, y, sample_weight)")
-    x, y, weights = (*parts, None)[:3]
-    rows = Arrays(_leaves(x), _leaves(y), None if weights is None else _leaves(weights))
-    counts = {len(array) for array in (*rows.x, *rows.y, *(rows.sample_weight or ()))}
-    if len(counts) != 1:
-        raise UsageError(f"data with {sorted(counts)} rows; every array should have the same number")
-    if 0 in counts:
-        raise UsageError("data with 0 rows; give at least one")
-    return rows
-
-
-def _leaves(part: Any) -> tuple[Array, ...]:
-    items = part if isinstance(part, list | tuple) else (part,)
-    if isinstance(part, Mapping):
-        raise UsageError("a dictionary of inputs or targets; give them as a tuple in the model's order")
-    arrays = tuple(np.asarray(item) for item in items)
-    # Keras computes in float32; float64 arrays, NumPy's default, are what users pass without meaning to.
-    return tuple(array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays)
