@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
@@ -15,7 +17,7 @@ from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
-from conformance.user_data import class_weights, rows_of, validation_rows
+from conformance.user_data import class_weights, read, validation_rows
 from conformance.user_parts import ACCURACIES, by_output, check_names, made_metrics, made_model, made_optimizer
 from conformance.verdict import UNSUPPORTED, Verdict
 
@@ -106,7 +108,8 @@ def check(
     check_names("optimizer", optimizer)
     check_names("loss", loss)
     check_names("metric", [name for name in metrics if name not in ACCURACIES])
-    rows, size, feed = rows_of(data, batch_size)
+    given = read(data, batch_size)
+    rows = given.rows
     parts = Parts(
         lambda: made_model(model, rows),
         lambda: made_optimizer(optimizer),
@@ -115,16 +118,16 @@ def check(
         lambda: made_metrics(metrics, rows, model),
         built_first=False,
     )
-    if class_weight is not None and feed == "generator":
+    if class_weight is not None and given.feed == "generator":
         reason = "class_weight with a generator: fit refuses it; give arrays or a dataset"
-        return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
+        return Verdict(case=None, verdict=UNSUPPORTED, reason=reason, remarks=given.remarks)
     training = Training(
         parts,
         rows,
-        size,
+        given.batch_size,
         epochs,
         1,
-        feed,
+        given.feed,
         seed=0,
         trial=train_step,
         precision=str(keras.config.dtype_policy().name),
@@ -132,9 +135,10 @@ def check(
         validation=validation_rows(validation_data, rows),
     )
     try:
-        return Judge(training, plan).verdict()
+        verdict = Judge(training, plan).verdict()
     finally:
         release()
+    return replace(verdict, remarks=(*given.remarks, *verdict.remarks))
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:

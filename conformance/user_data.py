@@ -7,37 +7,126 @@ is compared is the training and not what a dataset gives the next time it is rea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from conformance.data import Array, Arrays
 from conformance.errors import UsageError
+from conformance.raised import shortened
+from conformance.rereading import DATASET, FROZEN, FUNCTION, ITERATOR, SEQUENCE, remark, shapes_of
+
+LISTED = "list"
+"""Batches in memory, which are the same each time."""
+
+INFINITE, UNKNOWN = -1, -2
+"""What `cardinality` says of a dataset without an end, and of one that has to be read to be counted."""
 
 MOST_BATCHES = 10_000
 """A dataset with more batches than this is taken for an endless one."""
 
 
-def rows_of(data: Any, batch_size: int) -> tuple[Arrays, int, str]:
-    """The rows of one epoch, the batch size and the feed."""
+@dataclass(frozen=True)
+class Given:
+    """What was read of a user's data.
+
+    Attributes:
+        rows: the rows of one epoch.
+        batch_size: the global batch size.
+        feed: how `fit` is fed, a name of `conformance.case.FEEDS`.
+        remarks: what there is to say of the data itself.
+    """
+
+    rows: Arrays
+    batch_size: int
+    feed: str
+    remarks: tuple[str, ...] = ()
+
+
+def read(data: Any, batch_size: int) -> Given:
+    """Read a user's data: the first time for its rows, and once more to see whether they stay the same.
+
+    Args:
+        data: as `conformance.check` takes it.
+        batch_size: the global batch size, for arrays; batches have one of their own.
+
+    Raises:
+        UsageError: when it is nothing of what can be read, or its batches are of many sizes.
+    """
     if isinstance(data, tuple) and 2 <= len(data) <= 3:
-        return _arrays(data), batch_size, "arrays"
-    feed = "dataset"
-    if callable(data) and not hasattr(data, "element_spec"):
-        data, feed = data(), "generator"
-    batches = _batches(data)
-    sizes = [batch.rows for batch in batches]
-    if len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0]:
-        raise UsageError(f"the data's batches have {sizes[:8]} rows; all but the last should have the same")
-    joined = Arrays(
-        tuple(map(np.concatenate, zip(*(batch.x for batch in batches), strict=True))),
-        tuple(map(np.concatenate, zip(*(batch.y for batch in batches), strict=True))),
-        None
-        if batches[0].sample_weight is None
-        else tuple(map(np.concatenate, zip(*(batch.sample_weight or () for batch in batches), strict=True))),
+        return Given(_arrays(data), batch_size, "arrays")
+    kind = _kind(data)
+    if kind == DATASET and int(data.cardinality()) == INFINITE:
+        raise UsageError("the data is an endless dataset; limit it with take(n)")
+    first = _batches(data() if kind == FUNCTION else data)
+    if not first:
+        raise UsageError("the data has no batches")
+    if len(first) > MOST_BATCHES:
+        raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
+    sizes = [batch.rows for batch in first]
+    odd = next((i for i, size in enumerate(sizes) if size > sizes[0] or (size < sizes[0] and i + 1 < len(sizes))), None)
+    if odd is not None:
+        raise UsageError(
+            f"the data's batches have {sizes[:8]} rows: batch {odd} has {sizes[odd]} and not {sizes[0]}; all but the"
+            " last should have the same"
+        )
+    told = _told(kind, data, first) if kind != LISTED else None
+    return Given(
+        joined(first),
+        sizes[0],
+        "generator" if kind in (FUNCTION, ITERATOR) else "dataset",
+        () if told is None else (told,),
     )
-    return joined, sizes[0], feed
+
+
+def _kind(data: Any) -> str:
+    if hasattr(data, "element_spec"):
+        return DATASET
+    if callable(data):
+        return FUNCTION
+    if isinstance(data, list | tuple):
+        return LISTED
+    return ITERATOR if isinstance(data, Iterator) else SEQUENCE
+
+
+def _told(kind: str, data: Any, first: list[Arrays]) -> str | None:
+    """What a second reading says of the data; a failing one is told as well, for `fit` would meet it too."""
+    ended = getattr(data, "on_epoch_end", None)
+    try:
+        if ended is not None:
+            # As fit does between two epochs.
+            ended()
+        second = _batches(data() if kind == FUNCTION else data)
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        return f"the data cannot be read twice: {type(error).__name__}: {shortened(str(error))}; {FROZEN}"
+    counted = kind not in (FUNCTION, ITERATOR) and (kind != DATASET or int(data.cardinality()) != UNKNOWN)
+    return remark(kind, first, second, counted=counted)
+
+
+def joined(batches: Sequence[Arrays]) -> Arrays:
+    """The rows of batches one after another.
+
+    Raises:
+        UsageError: when they are not of one shape.
+    """
+    first = batches[0]
+
+    def whole(parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+    for index, batch in enumerate(batches):
+        if shapes_of(batch) != shapes_of(first):
+            raise UsageError(
+                f"the data's batches have rows of many shapes: batch {index} has {shapes_of(batch)}, batch 0"
+                f" {shapes_of(first)}; all should have the same"
+            )
+    return Arrays(
+        whole([batch.x for batch in batches]),
+        whole([batch.y for batch in batches]),
+        None if first.sample_weight is None else whole([batch.sample_weight or () for batch in batches]),
+    )
 
 
 def class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
@@ -75,20 +164,22 @@ def validation_rows(given: Any, rows: Arrays) -> Arrays | None:
 
 
 def _batches(data: Any) -> list[Arrays]:
+    """The batches of one reading, and one more than may be where there is no end of them."""
     length = getattr(data, "__len__", None)
     try:
         items: Iterable[Any] = (data[i] for i in range(length())) if length and not hasattr(data, "unbatch") else data
-        found = [_arrays(tuple(item)) for item in itertools.islice(items, MOST_BATCHES + 1)]
-    except TypeError as error:
+        return [_batch(item) for item in itertools.islice(items, MOST_BATCHES + 1)]
+    except (TypeError, NotImplementedError) as error:
         raise UsageError(
             f"data={type(data).__name__} is neither (x, y[, sample_weight]), a dataset of batches nor a function that"
             " gives a generator of them"
         ) from error
-    if not found:
-        raise UsageError("the data has no batches")
-    if len(found) > MOST_BATCHES:
-        raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
-    return found
+
+
+def _batch(item: Any) -> Arrays:
+    if isinstance(item, Mapping):
+        raise UsageError("a batch is a dictionary; it should be (x, y) or (x, y, sample_weight)")
+    return _arrays(tuple(item))
 
 
 def _arrays(parts: tuple[Any, ...]) -> Arrays:
