@@ -18,7 +18,7 @@ from conformance.prepare import release
 from conformance.trainers.forms import loop_of
 from conformance.training import Training
 from conformance.user_data import class_weights, read, validation_rows
-from conformance.user_parts import ACCURACIES, by_output, check_names, made_metrics, made_model, made_optimizer
+from conformance.user_parts import ACCURACIES, by_output, check_names, fitted, made_metrics, made_model, made_optimizer
 from conformance.verdict import UNSUPPORTED, Verdict
 
 
@@ -59,8 +59,10 @@ def check(
         model: makes the uncompiled `keras.Model`; called once for every way of training.
         loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
         optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one.
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays (rows, ...), several inputs or outputs as tuples of them;
-            a `tf.data.Dataset` or `keras.utils.PyDataset` of batches; or a function that gives a generator of batches.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays (rows, ...), several inputs or outputs as tuples of them
+            or as dictionaries by the names of the model's inputs and outputs; a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of batches; or a function that gives a generator of batches. Batches are read twice:
+            where the second reading differs, the verdict has a remark, and every arm is given the first.
         batch_size: the global batch size, for arrays.
         epochs: how many epochs.
         metrics: names or `keras.metrics` classes, computed on every output.
@@ -109,12 +111,12 @@ def check(
     check_names("loss", loss)
     check_names("metric", [name for name in metrics if name not in ACCURACIES])
     given = read(data, batch_size)
-    rows = given.rows
+    rows = fitted(given.rows, model)
     parts = Parts(
         lambda: made_model(model, rows),
         lambda: made_optimizer(optimizer),
-        lambda: by_output(loss, model),
-        None if loss_weights is None else tuple(float(w) for w in by_output(loss_weights, model)),
+        lambda: by_output(loss, model, rows),
+        None if loss_weights is None else tuple(float(w) for w in by_output(loss_weights, model, rows)),
         lambda: made_metrics(metrics, rows, model),
         built_first=False,
     )

@@ -19,13 +19,13 @@ is what that replica saw, not what the strategy made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from conformance.arm import Arm
-from conformance.data import Array
+from conformance.data import Array, leaves
 from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 
@@ -145,17 +145,22 @@ class Recorder:
         import tensorflow as tf
 
         self.batch_names: list[str] = []
+        self._part_names: dict[str, tuple[str, ...]] = {}
         for part, name in zip(sample, ("x", "y", "sample_weight"), strict=False):
-            leaves = tf.nest.flatten(part)
-            for index, leaf in enumerate(leaves):
-                label = name if len(leaves) == 1 else f"{name}[{index}]"
+            self._part_names[name] = tuple(part) if isinstance(part, Mapping) else ()
+            arrays = leaves(part, self._part_names[name])
+            for index, leaf in enumerate(arrays):
+                label = name if len(arrays) == 1 else f"{name}[{index}]"
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
         outputs = getattr(self.model, "outputs", None)
         if not outputs or any(None in tensor.shape[1:] for tensor in outputs):
-            outputs = tf.nest.flatten(self.model(sample[0], training=False))
-        self.output_names = self._names.setdefault("outputs", output_names(self.model, len(outputs)))
+            outputs = self.model(sample[0], training=False)
+        # A subclassed model shows the names of its outputs when it is called.
+        named = sorted(outputs) if isinstance(outputs, Mapping) else []
+        outputs = tf.nest.flatten(outputs)
+        self.output_names = self._names.setdefault("outputs", named or output_names(self.model, len(outputs)))
         for name, tensor in zip(self.output_names, outputs, strict=True):
             # Of half precisions a wider copy, which holds the same numbers: NumPy has no bfloat16 of its own.
             half = tf.as_dtype(tensor.dtype) in (tf.bfloat16, tf.float16)
@@ -261,16 +266,21 @@ class Recorder:
 
     def _part(self, replica: int, part: str, given: Any, row: Any) -> None:
         """Record one of a batch's parts, all of its arrays or none."""
-        import tensorflow as tf
-
         names = [name for name in self.batch_names if _part_of(name) == part]
-        leaves = self._as_logged(Stage.BATCH, names, tf.nest.flatten(given))
-        for name, leaf in zip(names, leaves, strict=False):
+        values = self._as_logged(Stage.BATCH, names, leaves(self._named(part, given), self._part_names[part]))
+        for name, leaf in zip(names, values, strict=False):
             self._write_rows(replica, Stage.BATCH, name, leaf, row)
-        if leaves and part == "x":
+        if values and part == "x":
             self._mark(replica, Stage.BATCH, row)
-        elif leaves:
+        elif values:
             self._counts[part].count(replica, row)
+
+    def _named(self, part: str, given: Any) -> Any:
+        """Inputs that a loop took out of their dictionary and gave the model as a list, by name again."""
+        names = [getattr(tensor, "name", "") for tensor in getattr(self.model, "inputs", None) or ()]
+        if part != "x" or not isinstance(given, list | tuple) or set(names) != set(self._part_names[part]):
+            return given
+        return dict(zip(names, given, strict=False))
 
     def _as_logged(self, stage: Stage, names: list[str], values: list[Any]) -> list[Any]:
         """Values with the logs' number of elements a row, in the logs' shapes; nothing if one has not.
@@ -589,6 +599,8 @@ def slot_name(variable: Any) -> str:
 def output_names(model: Any, count: int = 1) -> list[str]:
     """The names of a model's outputs, as `fit` reports them; a subclassed model's are numbered."""
     names = getattr(model, "output_names", None)
+    if names and isinstance(model.output, Mapping):
+        return sorted(model.output)
     if names:
         return list(names)
     if count == 1:

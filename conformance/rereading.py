@@ -82,9 +82,17 @@ def _same(one: Arrays, other: Arrays) -> bool:
 
 def shapes_of(batch: Arrays) -> str:
     """The shapes of a batch's rows with their dtypes, part by part."""
-    parts = {"x": batch.x, "y": batch.y, "sample_weight": batch.sample_weight or ()}
-    told = {name: " ".join(f"{array.dtype}{array.shape[1:]}" for array in arrays) for name, arrays in parts.items()}
-    return ", ".join(f"{name} {shapes}" for name, shapes in told.items() if shapes)
+    parts = (
+        ("x", batch.x, batch.x_names),
+        ("y", batch.y, batch.y_names),
+        ("sample_weight", batch.sample_weight or (), batch.weight_names),
+    )
+    told = {part: " ".join(map(_shape, arrays, names or [""] * len(arrays))) for part, arrays, names in parts}
+    return ", ".join(f"{part} {shapes}" for part, shapes in told.items() if shapes)
+
+
+def _shape(array: Array, name: str) -> str:
+    return f"{f'{name!r} ' if name else ''}{array.dtype}{array.shape[1:]}"
 
 
 def _parts(batch: Arrays) -> tuple[Array, ...]:

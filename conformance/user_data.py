@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,11 +122,34 @@ def joined(batches: Sequence[Arrays]) -> Arrays:
                 f"the data's batches have rows of many shapes: batch {index} has {shapes_of(batch)}, batch 0"
                 f" {shapes_of(first)}; all should have the same"
             )
-    return Arrays(
-        whole([batch.x for batch in batches]),
-        whole([batch.y for batch in batches]),
-        None if first.sample_weight is None else whole([batch.sample_weight or () for batch in batches]),
-    )
+    weights = None if first.sample_weight is None else whole([batch.sample_weight or () for batch in batches])
+    x, y = whole([batch.x for batch in batches]), whole([batch.y for batch in batches])
+    return replace(first, x=x, y=y, sample_weight=weights)
+
+
+def ordered(rows: Arrays, what: str, names: Sequence[str]) -> Arrays:
+    """The rows with targets and weights that are given by name in another order.
+
+    Args:
+        rows: the rows.
+        what: what messages call the targets.
+        names: the names, in the order of the model's outputs.
+
+    Raises:
+        UsageError: when there are other names.
+    """
+
+    def moved(part: Sequence[Array], given: Sequence[str], called: str) -> tuple[Array, ...]:
+        if set(given) != set(names):
+            raise UsageError(f"{called} {list(given)} are not the model's outputs {list(names)}")
+        return tuple(part[given.index(name)] for name in names)
+
+    if rows.y_names:
+        rows = replace(rows, y=moved(rows.y, rows.y_names, what), y_names=tuple(names))
+    if rows.weight_names:
+        weights = moved(rows.sample_weight or (), rows.weight_names, "sample weights")
+        rows = replace(rows, sample_weight=weights, weight_names=tuple(names))
+    return rows
 
 
 def class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
@@ -143,7 +166,7 @@ def class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
         raise UsageError(f"class_weight={given!r} should have the numbers of classes, from 0, as keys")
     if rows.sample_weight is not None:
         raise UsageError("class_weight beside sample weights: fit takes one of the two")
-    if len(rows.y) != 1 or rows.y[0].ndim > 2:
+    if len(rows.y) != 1 or rows.y_names or rows.y[0].ndim > 2:
         shapes = ", ".join(str(array.shape) for array in rows.y)
         raise UsageError(f"class_weight for targets of shape {shapes}: it takes one output, (rows,) or (rows, classes)")
     return weights
@@ -155,7 +178,9 @@ def validation_rows(given: Any, rows: Arrays) -> Arrays | None:
         return None
     if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
         raise UsageError(f"validation_data={type(given).__name__} is not (x, y[, sample_weight]) of arrays")
-    validation = _arrays(given)
+    validation = ordered(_arrays(given), "validation_data's targets", rows.y_names)
+    if validation.x_names != rows.x_names or validation.y_names != rows.y_names:
+        raise UsageError("validation_data with other names than data; dictionaries should have the same")
     for name, ours, theirs in (("x", validation.x, rows.x), ("y", validation.y, rows.y)):
         if [array.shape[1:] for array in ours] != [array.shape[1:] for array in theirs]:
             shapes = ", ".join(str(array.shape) for array in ours)
@@ -186,7 +211,8 @@ def _arrays(parts: tuple[Any, ...]) -> Arrays:
     if len(parts) not in (2, 3):
         raise UsageError(f"a batch of {len(parts)} parts; it should be (x, y) or (x, y, sample_weight)")
     x, y, weights = (*parts, None)[:3]
-    rows = Arrays(_leaves(x), _leaves(y), None if weights is None else _leaves(weights))
+    names = [tuple(sorted(part)) if isinstance(part, Mapping) else () for part in (x, y, weights)]
+    rows = Arrays(_leaves(x), _leaves(y), None if weights is None else _leaves(weights), *names)
     counts = {len(array) for array in (*rows.x, *rows.y, *(rows.sample_weight or ()))}
     if len(counts) != 1:
         raise UsageError(f"data with {sorted(counts)} rows; every array should have the same number")
@@ -196,9 +222,14 @@ def _arrays(parts: tuple[Any, ...]) -> Arrays:
 
 
 def _leaves(part: Any) -> tuple[Array, ...]:
-    items = part if isinstance(part, list | tuple) else (part,)
     if isinstance(part, Mapping):
-        raise UsageError("a dictionary of inputs or targets; give them as a tuple in the model's order")
+        items: Iterable[Any] = (part[name] for name in sorted(part))
+    else:
+        items = part if isinstance(part, list | tuple) else (part,)
     arrays = tuple(np.asarray(item) for item in items)
+    for array in arrays:
+        # NumPy calls the kind of bfloat16 V.
+        if array.dtype.kind not in "fiubV":
+            raise UsageError(f"data of dtype {array.dtype}; every array should hold numbers")
     # Keras computes in float32; float64 arrays, NumPy's default, are what users pass without meaning to.
     return tuple(array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays)

@@ -7,6 +7,8 @@ from typing import Any
 
 from conformance.data import Array, Arrays
 from conformance.errors import UsageError
+from conformance.recording import output_names
+from conformance.user_data import ordered
 
 ACCURACIES = ("accuracy", "acc")
 """The names that mean another metric for every kind of target."""
@@ -40,6 +42,43 @@ def made_model(make: Callable[[], Any], rows: Arrays) -> Any:
     return model
 
 
+def fitted(rows: Arrays, make: Callable[[], Any]) -> Arrays:
+    """The rows with what is given by name in the order of the model's outputs, and the names checked.
+
+    Raises:
+        UsageError: when they are not the model's, or `fit` takes no names there.
+    """
+    if not (rows.x_names or rows.y_names or rows.weight_names):
+        return rows
+    model = made_model(make, rows)
+    known = getattr(model, "inputs", None)
+    if known and rows.x_names:
+        given = getattr(model, "input", None) if hasattr(model, "output_names") else None
+        inputs = list(given) if isinstance(given, Mapping) else [tensor.name for tensor in known]
+        if set(rows.x_names) != set(inputs):
+            raise UsageError(f"the inputs {list(rows.x_names)} are not the model's inputs {inputs}")
+    if not (rows.y_names or rows.weight_names):
+        return rows
+    outputs = _outputs(model, rows)
+    named = isinstance(outputs, Mapping)
+    if not named and not (known and isinstance(outputs, list | tuple)):
+        one = "a model of one output" if known else "a model whose outputs have no names"
+        raise UsageError(f"targets or sample weights as a dictionary for {one}; fit takes arrays there, or a tuple")
+    if rows.weight_names and not named:
+        raise UsageError(
+            "sample weights as a dictionary for a model whose outputs are a list; fit takes a tuple of them there"
+        )
+    return ordered(rows, "the targets", sorted(outputs) if named else output_names(model))
+
+
+def _outputs(model: Any, rows: Arrays) -> Any:
+    """A model's outputs in its own structure; a subclassed model shows it when it is called."""
+    if getattr(model, "inputs", None):
+        # A Sequential has one, and no structure of it.
+        return model.output if hasattr(model, "output_names") else model.outputs[0]
+    return model(rows.map(lambda array: array[:1]).structure()[0])
+
+
 def made_optimizer(given: Any) -> Any:
     """A new optimizer of a name, an optimizer's configuration or a function that makes one."""
     import keras
@@ -52,12 +91,12 @@ def made_optimizer(given: Any) -> Any:
     return made
 
 
-def by_output(given: Any, make: Callable[[], Any]) -> list[Any]:
+def by_output(given: Any, make: Callable[[], Any], rows: Arrays) -> list[Any]:
     """What was given for each output, in the outputs' order."""
     if isinstance(given, Mapping):
-        from conformance.recording import output_names
-
-        names = output_names(make())
+        model = made_model(make, rows)
+        outputs = _outputs(model, rows)
+        names = sorted(outputs) if isinstance(outputs, Mapping) else output_names(model)
         if set(names) != set(given):
             raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
         return [given[name] for name in names]

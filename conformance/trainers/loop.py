@@ -56,7 +56,9 @@ def prepare(setup: Setup) -> Run:
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
         # A list of this call's own: replicas take turns in the middle of a step, each in its thread.
         parts: list[Any] = []
-        loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, parts.extend)
+        loss_fn = loss_function(
+            setup.losses, setup.training.parts.loss_weights, parts.extend, names=setup.training.data.y_names
+        )
         return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), parts)
 
     return drive(setup, step)

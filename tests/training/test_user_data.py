@@ -137,3 +137,78 @@ def test_a_verdict_over_data_that_differs_is_of_the_training_and_says_so() -> No
     (remark,) = verdict.remarks
     assert f"  remark: {remark}" in str(verdict).splitlines()
     assert verdict_to_data(verdict)["remarks"] == [remark]
+
+
+NAMED = ({"b": X[:8], "a": -X[:8]}, {"second": Y[:8], "first": -Y[:8]})
+
+
+def by_list() -> Any:
+    """Inputs of one shape, so that those that are mistaken for one another fit."""
+    import keras
+
+    b, a = keras.Input((3,), name="b"), keras.Input((3,), name="a")
+    joined = keras.layers.Concatenate()([b, keras.layers.Dense(2)(a)])
+    return keras.Model([b, a], [keras.layers.Dense(1, name=name)(joined) for name in ("second", "first")])
+
+
+def by_name() -> Any:
+    import keras
+
+    class Named(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = keras.layers.Dense(1), keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            return {"second": self.second(inputs["b"]), "first": self.first(inputs["a"] + inputs["b"])}
+
+    return Named()
+
+
+def in_the_order_of_the_inputs(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+    """Takes the inputs out of their dictionary, and gives the loss the targets in theirs."""
+    import tensorflow as tf
+
+    for _ in range(epochs):
+        for x, y in dataset:
+            with tf.GradientTape() as tape:
+                loss = loss_fn(y, model([x["b"], x["a"]], training=True))
+            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+
+def named(loop: Any = None, **changes: Any) -> Any:
+    losses = {"second": "mse", "first": "mae"}
+    given = {"model": by_list, "loss": losses, "optimizer": "sgd", "data": NAMED, "batch_size": 4, **changes}
+    return conformance.check(loop, **given)
+
+
+def test_inputs_and_targets_by_name_are_those_of_the_model() -> None:
+    verdict = named(in_the_order_of_the_inputs, validation_data=NAMED)
+    assert verdict.conforms, verdict
+    assert not any(line.startswith(("batch", "outputs", "loss")) for line in verdict.not_compared)
+    assert verdict.compared > 50
+
+
+def test_a_model_that_takes_and_gives_dictionaries_is_judged() -> None:
+    verdict = named(model=by_name)
+    assert verdict.conforms, verdict
+    assert verdict.not_compared == ()
+
+
+BAD_NAMES = {
+    "inputs": ({"data": ({"b": X, "c": X}, Y)}, "the inputs ['b', 'c'] are not the model's inputs ['b', 'a']"),
+    "targets": ({"data": (NAMED[0], {"first": Y[:8], "third": Y[:8]})}, "are not the model's outputs"),
+    "one output": ({"model": build, "data": (X, {"dense": Y})}, "as a dictionary for a model of one output"),
+    "weights": (
+        {"data": (*NAMED, {"first": Y[:8, 0], "second": Y[:8, 0]})},
+        "sample weights as a dictionary for a model whose outputs are a list",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), BAD_NAMES.values(), ids=BAD_NAMES.keys())
+def test_names_that_do_not_fit_are_refused_in_one_line(changes: Any, told: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        named(**changes)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -164,6 +164,11 @@ REFUSED = {
     ),
     "weights in some batches": ([(X[:2], Y[:2], Y[:2, 0]), (X[:2], Y[:2])], "batch 1 has x float32(3,), y float32(1,)"),
     "no end": (endless, "more than 10000 batches; limit an endless dataset with take(n)"),
+    "batches of other names": (
+        [({"a": X[:2]}, Y[:2]), ({"b": X[:2]}, Y[:2])],
+        "batch 1 has x 'b' float32(3,), y float32(1,), batch 0 x 'a' float32(3,), y float32(1,)",
+    ),
+    "words": ((np.array(["a", "b"]), Y[:2]), "data of dtype <U1; every array should hold numbers"),
     "a dictionary for a batch": ([{"x": X, "y": Y}], "a batch is a dictionary; it should be (x, y)"),
 }
 
@@ -174,3 +179,54 @@ def test_what_no_training_can_be_given_is_refused_in_one_line(data: Any, told: s
         user_data.read(data, 32)
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+NAMED = ({"b": X, "a": X + 1}, {"second": Y, "first": Y + 1}, {"second": Y[:, 0], "first": Y[:, 0] + 1})
+
+
+def test_inputs_by_name_keep_their_names_in_the_order_in_which_dictionaries_are_flattened() -> None:
+    rows = user_data.read(NAMED, 4).rows
+    assert (rows.x_names, rows.y_names, rows.weight_names) == (("a", "b"), ("first", "second"), ("first", "second"))
+    x, y, weights = rows.structure()
+    assert list(x) == ["a", "b"]
+    np.testing.assert_array_equal(x["a"], X + 1)
+    np.testing.assert_array_equal(y["second"], Y)
+    np.testing.assert_array_equal(weights["first"], Y[:, 0] + 1)
+
+
+def test_targets_and_weights_by_name_are_put_into_the_order_of_the_outputs() -> None:
+    rows = user_data.ordered(user_data.read(NAMED, 4).rows, "the targets", ["second", "first"])
+    assert rows.y_names == rows.weight_names == ("second", "first")
+    np.testing.assert_array_equal(rows.y[0], Y)
+    np.testing.assert_array_equal(rows.sample_weight[0], Y[:, 0])
+    np.testing.assert_array_equal(rows.structure()[1]["first"], Y + 1)
+    assert rows.x_names == ("a", "b")
+
+
+def test_every_change_of_the_rows_keeps_their_names() -> None:
+    rows = user_data.read(NAMED, 4).rows
+    for changed in (rows.copy(), rows.map(lambda array: array[:2])):
+        assert changed.x_names == ("a", "b")
+        assert changed.y_names == changed.weight_names == ("first", "second")
+    batch = next(rows.batches(4))
+    assert [list(part) for part in batch] == [["a", "b"], ["first", "second"], ["first", "second"]]
+
+
+def test_batches_by_name_are_joined_by_name() -> None:
+    listed = [({"a": x, "b": -x}, y) for x, y in batches()]
+    rows = user_data.read(listed, 32).rows
+    assert rows.x_names == ("a", "b")
+    np.testing.assert_array_equal(rows.x[1], -X)
+
+
+def test_targets_of_other_names_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"the targets \['first', 'second'\] are not the model's outputs \['first'\]"):
+        user_data.ordered(user_data.read(NAMED, 4).rows, "the targets", ["first"])
+
+
+def test_validation_data_by_other_names_is_refused() -> None:
+    rows = user_data.read(NAMED[:2], 4).rows
+    assert user_data.validation_rows(NAMED[:2], rows).y_names == ("first", "second")
+    for other in ((NAMED[0], {"second": Y, "third": Y}), ({"a": X, "c": X}, NAMED[1]), ((X, X), NAMED[1])):
+        with pytest.raises(UsageError, match=r"are not the model's outputs|with other names than data"):
+            user_data.validation_rows(other, rows)
