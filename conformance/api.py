@@ -15,8 +15,9 @@ from conformance.errors import DivergenceError, UsageError
 from conformance.failure import failure
 from conformance.judge import Judge, Plan, judge_case
 from conformance.prepare import release
-from conformance.trainers.forms import loop_of
+from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
+from conformance.user_callbacks import maker
 from conformance.user_data import class_weights, read, validation_rows
 from conformance.user_parts import ACCURACIES, by_output, check_names, fitted, made_metrics, made_model, made_optimizer
 from conformance.verdict import UNSUPPORTED, Verdict
@@ -69,7 +70,8 @@ def check(
         loss_weights: the losses' factors.
         class_weight: the weight of each class by its number, for one output of labels, one-hot rows or 0 and 1.
         validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, evaluated after every epoch.
-        callbacks: not supported yet; the verdict says so.
+        callbacks: a list of `keras.callbacks.Callback`, copied for every run, or better a function that makes it. `fit`
+            and the loops of the harness call them, around a step on trial too; a whole loop may take `callbacks`.
         replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
         executions: names among `graph`, `eager`, `xla`.
 
@@ -96,9 +98,6 @@ def check(
     devices.set_up(plan.replicas)
     if case is not None:
         return judge_case(case, plan, train_step)
-    if callbacks is not None:
-        reason = "callbacks is not judged yet; leave it out to judge the rest"
-        return Verdict(case=None, verdict=UNSUPPORTED, reason=reason)
     _check_counts(batch_size, epochs)
     missing = [n for n, v in (("model", model), ("loss", loss), ("optimizer", optimizer), ("data", data)) if v is None]
     if missing or model is None:
@@ -135,12 +134,14 @@ def check(
         precision=str(keras.config.dtype_policy().name),
         class_weight=class_weights(class_weight, rows),
         validation=validation_rows(validation_data, rows),
+        callbacks=maker(callbacks),
     )
+    remarks = (*given.remarks, *_of_callbacks(training))
     try:
         verdict = Judge(training, plan).verdict()
     finally:
         release()
-    return replace(verdict, remarks=(*given.remarks, *verdict.remarks))
+    return replace(verdict, remarks=(*remarks, *verdict.remarks))
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
@@ -163,6 +164,16 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
     if not verdict.conforms:
         raise DivergenceError(failure(verdict), verdict)
     return verdict
+
+
+def _of_callbacks(training: Training) -> list[str]:
+    """What is said where callbacks are called by `fit` alone."""
+    if training.callbacks is None or training.trial is None:
+        return []
+    loop = loop_of(training.trial)
+    if loop.form == STEP or "callbacks" in loop.parameters:
+        return []
+    return [f"the callbacks are called by fit alone: {loop.name} takes no parameter `callbacks`"]
 
 
 def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:

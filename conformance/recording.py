@@ -19,7 +19,8 @@ is what that replica saw, not what the strategy made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ class Recorder:
         self.in_step = False
         self.applied = False
         self.called = False
+        self._unwatched = False
         self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
@@ -123,6 +125,9 @@ class Recorder:
         self._logs: dict[tuple[Stage, str], Log] = {}
         self._between: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._begun: dict[tuple[Stage, str], tuple[Array, ...]] = {}
+        self._callbacks_left: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
+        self._stopped = self._moved_at_end = False
+        self._weights_at_end: dict[str, tuple[Array, ...]] = {}
         self._first: list[tuple[Stage, str, Any, Log]] = []
         counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
@@ -350,7 +355,7 @@ class Recorder:
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:
             taped = under_tape()
-            replica = self._replica() if taped or untaped else None
+            replica = self._replica() if (taped or untaped) and not self._unwatched else None
             if replica is None:
                 return call(*args, **kwargs)
             self._before_call(replica)
@@ -360,6 +365,15 @@ class Recorder:
             return outputs
 
         self.model.call = watched_call
+
+    @contextlib.contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """While something is run or traced that is no step: calls of the model leave no mark."""
+        self._unwatched = True
+        try:
+            yield
+        finally:
+            self._unwatched = False
 
     def _before_call(self, replica: int) -> None:
         import tensorflow as tf
@@ -490,6 +504,37 @@ class Recorder:
                 for name, v in held
             }
 
+    def between(self) -> None:
+        """After a callback: record what the next step begins with, slots included where they are built."""
+        step = self.ended()
+        slots = zip(self._slot_names, self.optimizer.variables, strict=False)
+        left = [(Stage.UPDATE, name, variable) for name, variable in slots]
+        left += [(stage, name, variable) for stage, held in self._held.items() for name, variable in held]
+        found = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in left}
+        self._callbacks_left.update({(step, *key): value for key, value in found.items()})
+        if step == 0:
+            self._begun = {key: value for key, value in found.items() if key[0] is not Stage.UPDATE}
+
+    def ending(self) -> None:
+        """After training and before the last of the callbacks: note the weights."""
+        self._weights_at_end = self.weights()
+
+    def stopped_early(self) -> None:
+        """After training: note that a callback has stopped it."""
+        self._stopped = True
+
+    def ended_by(self, stopped: bool) -> None:
+        """After the last of the callbacks: note whether they stopped the training, and whether they moved weights."""
+        self._stopped = stopped
+        step, now = self.ended(), self.weights()
+        kept = {name: self._callbacks_left.get((step, Stage.WEIGHTS, name)) for name in now}
+        last = {name: self._between.get((step - 1, Stage.WEIGHTS, name)) for name in now}
+        moved = any(
+            before is not None and after is not None and not _same(before, after)
+            for before, after in ((last[name], kept[name]) for name in now)
+        )
+        self._moved_at_end = moved or any(not _same(self._weights_at_end.get(name, ()), now[name]) for name in now)
+
     def end_step(self) -> None:
         """Between steps: record what the step left behind and go to the next one."""
         if self.in_step:
@@ -522,6 +567,8 @@ class Recorder:
         for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
         self._between.clear()
+        self._callbacks_left.clear()
+        self._stopped = self._moved_at_end = False
         self._begun = {}
         self._ended = 0
 
@@ -570,6 +617,8 @@ class Recorder:
         (updates, *_) = counts[Stage.GRADIENT.value]
         trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
         trace.first = dict(self._begun)
+        trace.begun = dict(self._callbacks_left)
+        trace.stopped, trace.moved_at_end = self._stopped, self._moved_at_end
         if not self._by_calls:
             return
         calls = counts[CALLS]
@@ -583,6 +632,10 @@ def under_tape() -> bool:
     from tensorflow.python.eager import record
 
     return bool(record.could_possibly_record())
+
+
+def _same(one: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
 def _part_of(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.data import Arrays
+from conformance.trainers.calling import watched_callbacks
 from conformance.training import Logbook, Run, Setup
 
 
@@ -85,6 +86,8 @@ def prepare(setup: Setup) -> Run:
             return {recorder.log_name(name): value for name, value in (logs or {}).items()}
 
     def run(data: Arrays, logbook: Logbook) -> None:
+        # Ours first: a step has ended, and its report is what it is, before any callback changes something.
+        callbacks = [Reports(logbook), *watched_callbacks(setup)]
         setup.model.fit(
             **_fed(data, training.feed, training.batch_size, training.steps_per_epoch),
             epochs=training.epochs,
@@ -93,7 +96,7 @@ def prepare(setup: Setup) -> Run:
             validation_batch_size=training.batch_size,
             shuffle=False,
             verbose=0,
-            callbacks=[Reports(logbook)],
+            callbacks=callbacks,
         )
 
     return run

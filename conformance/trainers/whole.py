@@ -14,6 +14,7 @@ from typing import Any
 from conformance.data import Arrays, epoch_dataset
 from conformance.errors import UnsupportedError
 from conformance.trainers import reports
+from conformance.trainers.calling import call_parameters, watched_callbacks
 from conformance.trainers.forms import ARRAYS, Loop
 from conformance.trainers.given_loss import watched_loss
 from conformance.training import Logbook, Run, Setup
@@ -39,8 +40,18 @@ def prepare(setup: Setup, loop: Loop) -> Run:
     loss_fn = watched_loss(setup)
 
     def run(data: Arrays, logbook: Logbook) -> None:
+        callbacks = watched_callbacks(setup) if "callbacks" in loop.parameters else []
+        for callback in callbacks:
+            callback.set_model(setup.model)
+            callback.set_params(call_parameters(setup))
+        if callbacks:
+            setup.model.stop_training = False
         with setup.scope(), functions_run(eagerly=setup.execution == "eager"):
-            returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data)})
+            returned = loop.call(
+                {"loss_fn": loss_fn, "callbacks": callbacks, **_parts(setup), **_data(setup, loop, data)}
+            )
+        if callbacks and setup.model.stop_training:
+            recorder.stopped_early()
         if not recorder.applied:
             raise UnsupportedError(
                 f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"

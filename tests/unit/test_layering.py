@@ -71,7 +71,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
-    ("failure", "rereading", "user_data", "user_parts"),
+    ("failure", "rereading", "user_callbacks", "user_data", "user_parts"),
     ("api", "info"),
     ("defaults",),
     ("drawn",),
