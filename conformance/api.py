@@ -19,7 +19,15 @@ from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 from conformance.user_callbacks import maker
 from conformance.user_data import class_weights, read, validation_rows
-from conformance.user_parts import ACCURACIES, by_output, check_names, fitted, made_metrics, made_model, made_optimizer
+from conformance.user_parts import (
+    by_output,
+    check_metrics,
+    check_names,
+    fitted,
+    made_metrics,
+    made_model,
+    made_optimizer,
+)
 from conformance.verdict import UNSUPPORTED, Verdict
 
 
@@ -66,7 +74,8 @@ def check(
             where the second reading differs, the verdict has a remark, and every arm is given the first.
         batch_size: the global batch size, for arrays.
         epochs: how many epochs.
-        metrics: names or `keras.metrics` classes, computed on every output.
+        metrics: names, functions of targets and outputs, classes of `keras.metrics.Metric`, functions without arguments
+            that make one, or metrics, whose configuration is used; computed on every output.
         loss_weights: the losses' factors.
         class_weight: the weight of each class by its number, for one output of labels, one-hot rows or 0 and 1.
         validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, evaluated after every epoch.
@@ -108,7 +117,7 @@ def check(
         raise UsageError(f"optimizer={optimizer!r} should be a name, a keras.optimizers.Optimizer or make one")
     check_names("optimizer", optimizer)
     check_names("loss", loss)
-    check_names("metric", [name for name in metrics if name not in ACCURACIES])
+    check_metrics(metrics)
     given = read(data, batch_size)
     rows = fitted(given.rows, model)
     parts = Parts(

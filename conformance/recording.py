@@ -127,7 +127,8 @@ class Recorder:
         self._begun: dict[tuple[Stage, str], tuple[Array, ...]] = {}
         self._callbacks_left: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._stopped = self._moved_at_end = False
-        self._weights_at_end: dict[str, tuple[Array, ...]] = {}
+        self._evaluated: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
+        self._at_end: dict[str, tuple[Array, ...]] = {}
         self._first: list[tuple[Stage, str, Any, Log]] = []
         counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
@@ -498,42 +499,43 @@ class Recorder:
     def begin(self) -> None:
         """Before the first step, outside of any graph: record what it begins with. Later calls do nothing."""
         if not self._begun:
-            self._begun = {
-                (stage, name): tuple(c.numpy() for c in self.components(v))
-                for stage, held in self._held.items()
-                for name, v in held
-            }
+            self._begun = self._held_now()
+
+    def _held_now(self) -> dict[tuple[Stage, str], tuple[Array, ...]]:
+        """Every weight and state as it is now, on every replica."""
+        return {
+            (stage, name): tuple(c.numpy() for c in self.components(v))
+            for stage, held in self._held.items()
+            for name, v in held
+        }
 
     def between(self) -> None:
         """After a callback: record what the next step begins with, slots included where they are built."""
         step = self.ended()
         slots = zip(self._slot_names, self.optimizer.variables, strict=False)
-        left = [(Stage.UPDATE, name, variable) for name, variable in slots]
-        left += [(stage, name, variable) for stage, held in self._held.items() for name, variable in held]
-        found = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in left}
-        self._callbacks_left.update({(step, *key): value for key, value in found.items()})
+        built = {(Stage.UPDATE, name): tuple(c.numpy() for c in self.components(v)) for name, v in slots}
+        held = self._held_now()
+        self._callbacks_left.update({(step, *key): value for key, value in {**built, **held}.items()})
         if step == 0:
-            self._begun = {key: value for key, value in found.items() if key[0] is not Stage.UPDATE}
+            self._begun = held
+
+    def evaluating(self) -> None:
+        """After callbacks that were told of an evaluation: record what the model is evaluated with."""
+        step = self.ended() - 1
+        self._evaluated.update({(step, *key): value for key, value in self._held_now().items()})
 
     def ending(self) -> None:
         """After training and before the last of the callbacks: note the weights."""
-        self._weights_at_end = self.weights()
-
-    def stopped_early(self) -> None:
-        """After training: note that a callback has stopped it."""
-        self._stopped = True
+        self._at_end = self.weights()
 
     def ended_by(self, stopped: bool) -> None:
         """After the last of the callbacks: note whether they stopped the training, and whether they moved weights."""
         self._stopped = stopped
-        step, now = self.ended(), self.weights()
-        kept = {name: self._callbacks_left.get((step, Stage.WEIGHTS, name)) for name in now}
-        last = {name: self._between.get((step - 1, Stage.WEIGHTS, name)) for name in now}
-        moved = any(
-            before is not None and after is not None and not _same(before, after)
-            for before, after in ((last[name], kept[name]) for name in now)
-        )
-        self._moved_at_end = moved or any(not _same(self._weights_at_end.get(name, ()), now[name]) for name in now)
+        self._moved_at_end = any(not _same(self._at_end.get(name, ()), now) for name, now in self.weights().items())
+
+    def stopped_early(self) -> None:
+        """After training: note that a callback has stopped it."""
+        self._stopped = True
 
     def end_step(self) -> None:
         """Between steps: record what the step left behind and go to the next one."""
@@ -568,6 +570,7 @@ class Recorder:
             log.clear()
         self._between.clear()
         self._callbacks_left.clear()
+        self._evaluated.clear()
         self._stopped = self._moved_at_end = False
         self._begun = {}
         self._ended = 0
@@ -617,8 +620,12 @@ class Recorder:
         (updates, *_) = counts[Stage.GRADIENT.value]
         trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
         trace.first = dict(self._begun)
-        trace.begun = dict(self._callbacks_left)
-        trace.stopped, trace.moved_at_end = self._stopped, self._moved_at_end
+        trace.begun, trace.evaluated = dict(self._callbacks_left), dict(self._evaluated)
+        trace.stopped = self._stopped
+        weights = trace.stage(trace.steps - 1, Stage.WEIGHTS) if trace.steps else {}
+        left = {name: trace.begun.get((trace.steps, Stage.WEIGHTS, name), value) for name, value in weights.items()}
+        moved = any(not _same(left[name], value) for name, value in weights.items())
+        trace.moved_at_end = self._moved_at_end or moved
         if not self._by_calls:
             return
         calls = counts[CALLS]

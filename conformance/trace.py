@@ -38,6 +38,7 @@ class Trace:
             initialized them anew after the start.
         begun: by (step, stage, name) what callbacks left before a step, where there are callbacks: they set rates and
             weights between the steps.
+        evaluated: by (step, stage, name) what was evaluated with after a step, where there are callbacks.
         stopped: whether a callback ended the training early, so that fewer steps are due.
         moved_at_end: whether callbacks moved the weights after the last step.
         rates: by step the learning rate that the first replica's update rule received; no step without an update.
@@ -57,6 +58,7 @@ class Trace:
     start: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     first: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     begun: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    evaluated: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
     stopped: bool = False
     moved_at_end: bool = False
     rates: dict[int, float] = field(default_factory=dict)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.data import Array, Arrays
 from conformance.errors import UsageError
+from conformance.raised import shortened
 from conformance.recording import output_names
 from conformance.user_data import ordered
 
@@ -108,6 +110,44 @@ def made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) ->
     return [[_made_metric(item, target) for item in given] for target in rows.y]
 
 
+def check_metrics(given: Sequence[Any]) -> None:
+    """Refuse metrics that no way of training could be given, before anything is trained."""
+    import keras
+
+    check_names("metric", [item for item in given if isinstance(item, str) and item not in ACCURACIES])
+    for item in given:
+        made = _anew(item) if isinstance(item, keras.metrics.Metric) else item() if _makes(item) else None
+        if made is not None and not isinstance(made, keras.metrics.Metric):
+            raise UsageError(f"a function among metrics gave {type(made).__name__}, which is no keras.metrics.Metric")
+
+
+def _makes(given: Any) -> bool:
+    """Whether a function takes nothing, so that it is none of targets and outputs: it makes a metric."""
+    return inspect.isfunction(given) and not inspect.signature(given).parameters
+
+
+def _anew(given: Any) -> Any:
+    """A metric from another's configuration; one that does not say all of it would be another metric."""
+    kind, config = type(given), given.get_config()
+    # A class that has arguments of its own and no configuration of its own.
+    made, configured = (_defines(kind, name) for name in ("__init__", "get_config"))
+    own = inspect.signature(kind.__init__).parameters.values() if made < configured else ()
+    named = (item.name for item in own if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD))
+    lost = [name for name in named if name not in {"self", *config}]
+    why = f"its get_config leaves out {', '.join(lost)}" if lost else ""
+    try:
+        if not why:
+            return kind.from_config(config)
+    except Exception as error:  # noqa: BLE001 - a user's class may raise anything
+        why = f"{type(error).__name__}: {shortened(str(error))}"
+    raise UsageError(f"the metric {kind.__name__} cannot be made anew: {why}; give a function without arguments for it")
+
+
+def _defines(kind: type, name: str) -> int:
+    """How far up its bases a class has a method from."""
+    return next(index for index, base in enumerate(kind.__mro__) if name in vars(base))
+
+
 def _made_metric(given: Any, target: Array) -> Any:
     import keras
 
@@ -117,8 +157,8 @@ def _made_metric(given: Any, target: Array) -> Any:
         one = target.shape[-1] == 1
         return (keras.metrics.BinaryAccuracy if one else keras.metrics.CategoricalAccuracy)(name=given)
     if isinstance(given, keras.metrics.Metric):
-        return type(given).from_config(given.get_config())
-    if isinstance(given, type):
+        return _anew(given)
+    if isinstance(given, type) or _makes(given):
         return given()
     found = keras.metrics.get(given)
     if isinstance(found, keras.metrics.Metric):

@@ -71,6 +71,9 @@ def watched_callbacks(setup: Setup) -> list[Any]:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             recorder.between()
 
+        def on_test_begin(self, logs: Any = None) -> None:
+            recorder.evaluating()
+
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             recorder.between()
 
