@@ -561,6 +561,16 @@ _ENTRIES = (
         "6.1",
         Stage.WEIGHTS,
     ),
+    CauseEntry(
+        "callbacks_not_called",
+        "Callbacks that change the training, as by setting the learning rate or weights between its steps or by ending"
+        " it early, are called by fit and not by the loop.",
+        "Take `callbacks` as a parameter and call them where fit does, by"
+        " `calls = keras.callbacks.CallbackList(callbacks, model=model)`: `calls.on_epoch_begin(epoch)`,"
+        " `calls.on_train_batch_begin(step)` and so on, until `model.stop_training` is set.",
+        None,
+        Stage.BATCH,
+    ),
 )
 
 CAUSES: dict[str, CauseEntry] = {entry.name: entry for entry in _ENTRIES}

@@ -8,8 +8,8 @@ caller's arrays is itself a divergence (`digest` finds it).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,23 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Arrays:
-    """The rows of one epoch, float32 or int32, one array an input, an output, an output's weights; rows first."""
+    """The rows of one epoch, float32 or int32, one array an input, an output, an output's weights; rows first.
+
+    Attributes:
+        x: the inputs; by name in the order in which TensorFlow flattens a dictionary, which is that of the names.
+        y: the targets, in the order of the model's outputs.
+        sample_weight: the weights, in the order of the model's outputs, or None.
+        x_names: the inputs' names where they are given as a dictionary, or nothing; as `y_names`, `weight_names`.
+        y_names: the targets' names.
+        weight_names: the weights' names.
+    """
 
     x: tuple[Array, ...]
     y: tuple[Array, ...]
     sample_weight: tuple[Array, ...] | None = None
+    x_names: tuple[str, ...] = ()
+    y_names: tuple[str, ...] = ()
+    weight_names: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -41,7 +53,7 @@ class Arrays:
     def map(self, change: Any) -> Arrays:
         """`change` applied to every array."""
         weights = None if self.sample_weight is None else tuple(map(change, self.sample_weight))
-        return Arrays(tuple(map(change, self.x)), tuple(map(change, self.y)), weights)
+        return replace(self, x=tuple(map(change, self.x)), y=tuple(map(change, self.y)), sample_weight=weights)
 
     def digest(self) -> str:
         """A digest of every byte, to notice a training that writes into its data."""
@@ -61,18 +73,41 @@ class Arrays:
         if y.ndim > 1:
             y = y.argmax(axis=-1) if y.shape[-1] != 1 else y[..., 0]
         weights = [class_weight.get(int(label), 1.0) for label in np.round(y)]
-        return Arrays(self.x, self.y, (np.asarray(weights, np.float32),))
+        return replace(self, sample_weight=(np.asarray(weights, np.float32),))
 
     def structure(self) -> tuple[Any, ...]:
-        """`(x, y)` or `(x, y, sample_weight)` as Keras takes them: a lone array bare, several as a tuple."""
+        """`(x, y)` or `(x, y, sample_weight)` as Keras takes them.
+
+        A part is a lone array bare, several as a tuple, or a dictionary of named ones in the order of this class.
+        """
         parts = (self.x, self.y) if self.sample_weight is None else (self.x, self.y, self.sample_weight)
-        return tuple(part[0] if len(part) == 1 else part for part in parts)
+        names = (self.x_names, self.y_names, self.weight_names)
+        return tuple(packed(part, of_part) for part, of_part in zip(parts, names, strict=False))
 
     def batches(self, batch_size: int) -> Iterator[tuple[Any, ...]]:
         """The batches of one epoch in order, the last one partial where rows do not divide."""
         for start in range(0, self.rows, batch_size):
             part = slice(start, start + batch_size)
             yield self.map(lambda array, part=part: array[part].copy()).structure()
+
+
+def packed(part: Sequence[Any], names: Sequence[str]) -> Any:
+    """The leaves of a part of a batch as Keras takes them: by name, or a lone one bare and several as a tuple."""
+    if names:
+        return dict(zip(names, part, strict=True))
+    return part[0] if len(part) == 1 else tuple(part)
+
+
+def leaves(part: Any, names: Sequence[str] = ()) -> list[Any]:
+    """The leaves of a part of a batch, of a dictionary with these names in their order.
+
+    TensorFlow flattens a dictionary in the order of its names, which need not be that of a model's outputs.
+    """
+    import tensorflow as tf
+
+    if isinstance(part, Mapping) and set(part) == set(names):
+        return [part[name] for name in names]
+    return list(tf.nest.flatten(part))
 
 
 def arrays(case: Case) -> Arrays:

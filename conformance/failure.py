@@ -132,24 +132,26 @@ def _where(found: Divergence, width: int) -> list[str]:
 
 
 def _rest(verdict: Verdict, width: int) -> list[str]:
-    """What else the verdict holds, counted in a line."""
+    """The first remark, and what else the verdict holds, counted in a line."""
     more = [
         counted(number, noun)
         for number, noun in (
             (len(verdict.observations) - 1, "further divergence"),
             (len(verdict.flaky), "flaky difference"),
             (len(verdict.rounding), "rounding difference"),
-            (len(verdict.remarks), "remark"),
+            (len(verdict.remarks) - 1, "further remark"),
         )
         if number > 0
     ]
     others = [item.cause.name for item in verdict.observations[1:]]
     named = f" ({', '.join(dict.fromkeys(others))})" if others else ""
+    # What is odd in the data is the first remark: it may be all there is to a difference that somebody saw elsewhere.
+    remark = _wrapped(f"remark: {verdict.remarks[0]}", "  ", width, 1) if verdict.remarks else []
     if not more:
-        return []
+        return remark
     # The divergences come first, and their causes belong to them.
     told = f"also: {more[0]}{named}{''.join(f', {item}' for item in more[1:])}"
-    return _wrapped(told, "  ", width, 2)
+    return [*remark, *_wrapped(told, "  ", width, 2)]
 
 
 def _wrapped(text: str, indent: str, width: int, most: int) -> list[str]:

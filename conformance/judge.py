@@ -21,6 +21,7 @@ from msgspec.structs import replace as replace_struct
 from conformance.arm import Arm, Placement
 from conformance.attribution import REFEREE, Told, attributed, cause_of, divergence_of
 from conformance.case import Case
+from conformance.causes import CAUSES
 from conformance.compare import Comparison, Difference, compare
 from conformance.costs import Costs
 from conformance.deviations import ROUNDING_ULPS, Context
@@ -38,7 +39,7 @@ from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import Trace
-from conformance.trainers.forms import loop_of
+from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training, training
 from conformance.verdict import (
     CONFORMS,
@@ -47,6 +48,7 @@ from conformance.verdict import (
     UNJUDGED,
     UNSUPPORTED,
     ArmReport,
+    Cause,
     Divergence,
     Observation,
     Verdict,
@@ -299,6 +301,12 @@ class Judge:
         flaky: list[str] = []
         rounding: list[str] = []
         for found in differences:
+            if self._without_callbacks(found):
+                if not self._quick and not self.repeats(found):
+                    flaky.append(message(found, self.subject))
+                else:
+                    observations += self._of_callbacks(found, told)
+                continue
             if self._settled(found, told):
                 if found.difference.stage.order >= Stage.UPDATE.order:
                     rounding.append(message(found, self.subject))
@@ -408,6 +416,43 @@ class Judge:
     @property
     def _known(self) -> list[Judgement]:
         return [judgement for judgement in self._judgements.values() if judgement is not None]
+
+    def _without_callbacks(self, found: Found) -> bool:
+        """Whether a difference is between `fit` with callbacks and a whole loop that is given none.
+
+        The referee judges each step from what it began with, and so knows of neither what callbacks set in between.
+        """
+        if self.subject.callbacks is None or self.subject.trial is None or found.difference.raised is not None:
+            return False
+        loop = loop_of(self.subject.trial)
+        trainers = {found.suspect.trainer, found.reference.trainer}
+        return loop.form != STEP and "callbacks" not in loop.parameters and trainers == {"trial", "fit"}
+
+    def _of_callbacks(self, found: Found, told: Sequence[Told]) -> list[Observation]:
+        """What is said of such a difference: the loop is held against `fit` without the callbacks, too."""
+        suspect, reference = found.suspect, found.reference
+        trial, fit = (suspect, reference) if suspect.trainer == "trial" else (reference, suspect)
+        without = PreparedArm(fit, replace(self.subject, callbacks=None)).run()
+        comparison = self._compared(self._traces[trial], without, same_mode=False)
+        if comparison.first is None:
+            entry = CAUSES["callbacks_not_called"]
+            line = f"it trains as fit does without callbacks: {comparison.compared} quantities agree"
+            return [
+                Observation(
+                    divergence=divergence(found, self.subject),
+                    cause=Cause(
+                        name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=True, evidence=(line,)
+                    ),
+                    signature=signature(found.axis, found.difference.stage, entry.name, ""),
+                    wrong_arm=str(trial),
+                )
+            ]
+        if any(item.named is not None for item in _matching(found, told)[0]):
+            return self._observed(found, told)
+        observation = self._observation(found)
+        line = "fit has callbacks and the loop has none: what it does in their place is not what they do"
+        evidence = (line, *observation.cause.evidence)
+        return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
 
     def _settled(self, found: Found, told: Sequence[Told]) -> bool:
         """Whether the referee has judged all there is to a difference from a user's loop, and says nothing of it.

@@ -19,14 +19,15 @@ is what that replica saw, not what the strategy made of it.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from conformance.arm import Arm
-from conformance.data import Array
+from conformance.data import Array, leaves
 from conformance.several import Optimizers
 from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
@@ -124,6 +125,7 @@ class Recorder:
         self.called = False
         self.strange: tuple[str, ...] = ()
         self.given: set[str] = set()
+        self._unwatched = False
         self._reached: Stage | None = None
         self._ended = 0
         replicas = strategy.num_replicas_in_sync
@@ -133,6 +135,10 @@ class Recorder:
         self._logs: dict[tuple[Stage, str], Log] = {}
         self._between: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._begun: dict[tuple[Stage, str], tuple[Array, ...]] = {}
+        self._callbacks_left: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
+        self._stopped = self._moved_at_end = False
+        self._evaluated: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
+        self._at_end: dict[str, tuple[Array, ...]] = {}
         self._first: list[tuple[Stage, str, Any, Log]] = []
         counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
@@ -162,17 +168,23 @@ class Recorder:
         import tensorflow as tf
 
         self.batch_names: list[str] = []
+        self._part_names: dict[str, tuple[str, ...]] = {}
         for part, name in zip(sample, ("x", "y", "sample_weight"), strict=False):
-            leaves = tf.nest.flatten(part)
-            for index, leaf in enumerate(leaves):
-                label = name if len(leaves) == 1 else f"{name}[{index}]"
+            self._part_names[name] = tuple(part) if isinstance(part, Mapping) else ()
+            arrays = leaves(part, self._part_names[name])
+            for index, leaf in enumerate(arrays):
+                label = name if len(arrays) == 1 else f"{name}[{index}]"
                 self.batch_names.append(label)
                 self._add(Stage.BATCH, label, np.shape(leaf), leaf.dtype)
         rows = len(tf.nest.flatten(sample[0])[0])
-        outputs: list[Any] = [] if self.opaque else getattr(self.model, "outputs", None) or []
+        # A model that trains itself may have no call, and no outputs that anybody looks at.
+        outputs: Any = [] if self.opaque else getattr(self.model, "outputs", None)
         if not self.opaque and (not outputs or any(None in tensor.shape[1:] for tensor in outputs)):
-            outputs = tf.nest.flatten(self.model(sample[0], training=False))
-        found = [] if self.opaque else output_names(self.model, len(outputs))
+            outputs = self.model(sample[0], training=False)
+        # A subclassed model shows the names of its outputs when it is called.
+        named = sorted(outputs) if isinstance(outputs, Mapping) else []
+        outputs = tf.nest.flatten(outputs)
+        found = [] if self.opaque else named or output_names(self.model, len(outputs))
         self.output_names = self._names.setdefault("outputs", found)
         for name, tensor in zip(self.output_names, outputs, strict=True):
             # Of half precisions a wider copy, which holds the same numbers: NumPy has no bfloat16 of its own.
@@ -291,16 +303,21 @@ class Recorder:
 
     def _part(self, replica: int, part: str, given: Any, row: Any) -> None:
         """Record one of a batch's parts, all of its arrays or none."""
-        import tensorflow as tf
-
         names = [name for name in self.batch_names if _part_of(name) == part]
-        leaves = self._as_logged(Stage.BATCH, names, tf.nest.flatten(given))
-        for name, leaf in zip(names, leaves, strict=False):
+        values = self._as_logged(Stage.BATCH, names, leaves(self._named(part, given), self._part_names[part]))
+        for name, leaf in zip(names, values, strict=False):
             self._write_rows(replica, Stage.BATCH, name, leaf, row)
-        if leaves and part == "x":
+        if values and part == "x":
             self._mark(replica, Stage.BATCH, row)
-        elif leaves:
+        elif values:
             self._counts[part].count(replica, row)
+
+    def _named(self, part: str, given: Any) -> Any:
+        """Inputs that a loop took out of their dictionary and gave the model as a list, by name again."""
+        names = [getattr(tensor, "name", "") for tensor in getattr(self.model, "inputs", None) or ()]
+        if part != "x" or not isinstance(given, list | tuple) or set(names) != set(self._part_names[part]):
+            return given
+        return dict(zip(names, given, strict=False))
 
     def _as_logged(self, stage: Stage, names: list[str], values: list[Any]) -> list[Any]:
         """Values with the logs' number of elements a row, in the logs' shapes; nothing if one has not.
@@ -370,7 +387,7 @@ class Recorder:
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:
             taped = under_tape()
-            replica = self._replica() if taped or untaped else None
+            replica = self._replica() if (taped or untaped) and not self._unwatched else None
             if replica is None:
                 return call(*args, **kwargs)
             self._before_call(replica)
@@ -380,6 +397,15 @@ class Recorder:
             return outputs
 
         self.model.call = watched_call
+
+    @contextlib.contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """While something is run or traced that is no step: calls of the model leave no mark."""
+        self._unwatched = True
+        try:
+            yield
+        finally:
+            self._unwatched = False
 
     def _before_call(self, replica: int) -> None:
         import tensorflow as tf
@@ -535,11 +561,43 @@ class Recorder:
     def begin(self) -> None:
         """Before the first step, outside of any graph: record what it begins with. Later calls do nothing."""
         if not self._begun:
-            self._begun = {
-                (stage, name): tuple(c.numpy() for c in self.components(v))
-                for stage, held in self._held.items()
-                for name, v in held
-            }
+            self._begun = self._held_now()
+
+    def _held_now(self) -> dict[tuple[Stage, str], tuple[Array, ...]]:
+        """Every weight and state as it is now, on every replica."""
+        return {
+            (stage, name): tuple(c.numpy() for c in self.components(v))
+            for stage, held in self._held.items()
+            for name, v in held
+        }
+
+    def between(self) -> None:
+        """After a callback: record what the next step begins with, slots included where they are built."""
+        step = self.ended()
+        slots = zip(self._slot_names, self.optimizer.variables, strict=False)
+        built = {(Stage.UPDATE, name): tuple(c.numpy() for c in self.components(v)) for name, v in slots}
+        held = self._held_now()
+        self._callbacks_left.update({(step, *key): value for key, value in {**built, **held}.items()})
+        if step == 0:
+            self._begun = held
+
+    def evaluating(self) -> None:
+        """After callbacks that were told of an evaluation: record what the model is evaluated with."""
+        step = self.ended() - 1
+        self._evaluated.update({(step, *key): value for key, value in self._held_now().items()})
+
+    def ending(self) -> None:
+        """After training and before the last of the callbacks: note the weights."""
+        self._at_end = self.weights()
+
+    def ended_by(self, stopped: bool) -> None:
+        """After the last of the callbacks: note whether they stopped the training, and whether they moved weights."""
+        self._stopped = stopped
+        self._moved_at_end = any(not _same(self._at_end.get(name, ()), now) for name, now in self.weights().items())
+
+    def stopped_early(self) -> None:
+        """After training: note that a callback has stopped it."""
+        self._stopped = True
 
     def end_step(self) -> None:
         """Between steps: record what the step left behind and go to the next one."""
@@ -578,6 +636,9 @@ class Recorder:
         for variable, value in self._optimizers.beginning(self.strategy):
             for component in self.components(variable):
                 component.assign(value)
+        self._callbacks_left.clear()
+        self._evaluated.clear()
+        self._stopped = self._moved_at_end = False
         self._begun = {}
         self._ended = 0
 
@@ -627,6 +688,12 @@ class Recorder:
         (updates, *_) = counts[Stage.GRADIENT.value]
         trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
         trace.first = dict(self._begun)
+        trace.begun, trace.evaluated = dict(self._callbacks_left), dict(self._evaluated)
+        trace.stopped = self._stopped
+        weights = trace.stage(trace.steps - 1, Stage.WEIGHTS) if trace.steps else {}
+        left = {name: trace.begun.get((trace.steps, Stage.WEIGHTS, name), value) for name, value in weights.items()}
+        moved = any(not _same(left[name], value) for name, value in weights.items())
+        trace.moved_at_end = self._moved_at_end or moved
         if not self._by_calls:
             return
         calls = counts[CALLS]
@@ -640,6 +707,10 @@ def under_tape() -> bool:
     from tensorflow.python.eager import record
 
     return bool(record.could_possibly_record())
+
+
+def _same(one: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
 def _part_of(name: str) -> str:
@@ -656,6 +727,8 @@ def slot_name(variable: Any) -> str:
 def output_names(model: Any, count: int = 1) -> list[str]:
     """The names of a model's outputs, as `fit` reports them; a subclassed model's are numbered."""
     names = getattr(model, "output_names", None)
+    if names and isinstance(model.output, Mapping):
+        return sorted(model.output)
     if names:
         return list(names)
     if count == 1:

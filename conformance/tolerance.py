@@ -13,6 +13,7 @@ element, for a perturbation of the inputs need not reach every rounding inside.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Allowance:
     def _moved_rows(self) -> Arrays:
         rows, precision = self._reference.training.data, self._reference.training.precision
         # Targets and sample weights stay: labels are exact, and a moved one-hot row is no longer a label.
-        return Arrays(tuple(perturbed(array, self._rng, precision) for array in rows.x), rows.y, rows.sample_weight)
+        return replace(rows, x=tuple(perturbed(array, self._rng, precision) for array in rows.x))
 
     @staticmethod
     def _widen(spread: dict[Any, float], key: Any, seen: float) -> None:

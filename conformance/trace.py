@@ -37,6 +37,11 @@ class Trace:
         start: by (stage, name) what the training started from: slots, weights, states.
         first: by (stage, name) the weights and states as the first step found them: a loop may have loaded or
             initialized them anew after the start.
+        begun: by (step, stage, name) what callbacks left before a step, where there are callbacks: they set rates and
+            weights between the steps.
+        evaluated: by (step, stage, name) what was evaluated with after a step, where there are callbacks.
+        stopped: whether a callback ended the training early, so that fewer steps are due.
+        moved_at_end: whether callbacks moved the weights after the last step.
         rates: by step the learning rate that the first replica's update rule received; no step without an update.
         calls: by step how often the model was called under a tape on each replica, where calls are watched; batch,
             outputs and loss of a step are those of the first call.
@@ -57,6 +62,10 @@ class Trace:
     values: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
     start: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     first: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
+    begun: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    evaluated: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    stopped: bool = False
+    moved_at_end: bool = False
     rates: dict[int, float] = field(default_factory=dict)
     calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
@@ -81,10 +90,14 @@ class Trace:
         return {key[2]: value for key, value in self.values.items() if key[:2] == (step, stage)}
 
     def before(self, step: int, stage: Stage) -> dict[str, PerReplica]:
-        """What a step started from, by name: what the last step left of a stage, or the training's own start."""
-        if step > 0:
-            return self.stage(step - 1, stage)
-        return {name: value for (at, name), value in self.start.items() if at is stage}
+        """What a step started from, by name: what the last step left of a stage, or the training's own start.
+
+        What callbacks changed in between is what they left.
+        """
+        found = self.stage(step - 1, stage) if step > 0 else {n: v for (at, n), v in self.start.items() if at is stage}
+        if not self.begun:
+            return found
+        return {name: self.begun.get((step, stage, name), value) for name, value in found.items()}
 
     def merged(self, key: tuple[int, Stage, str]) -> Array:
         """A quantity as the global batch sees it, whatever the number of replicas.

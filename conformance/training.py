@@ -36,6 +36,7 @@ class Training:
         class_weight: the weight of each class, or None; only without sample weights, and with one output.
         validation: rows that are evaluated after every epoch, or None.
         reading: the median of the seconds that the user's data took to give a batch; None for arrays.
+        callbacks: makes the callbacks of a run, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.
         start: the variables' initial values, by the first arm that was prepared.
@@ -54,6 +55,7 @@ class Training:
     class_weight: Mapping[int, float] | None = None
     validation: Arrays | None = None
     reading: float | None = None
+    callbacks: Callable[[], list[Any]] | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
     start: dict[str, list[Array]] = field(default_factory=dict, compare=False)
 

@@ -266,6 +266,8 @@ class Evaluator:
         """The loss of the validation data with what a step left, a mean over its rows, penalties included."""
         reading = self.reading
         left = {**reading.trace.stage(step, Stage.WEIGHTS), **reading.trace.stage(step, Stage.STATE)}
+        # Callbacks may have put others into their place.
+        left |= {name: value for (at, _, name), value in reading.trace.evaluated.items() if at == step}
         self.twin.load({name: self._wide(values[0]) for name, values in left.items()})
         total = 0.0
         for batch in reading.validation:

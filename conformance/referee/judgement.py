@@ -241,7 +241,7 @@ class _Case:
     def _beginning(self) -> None:
         """Whether the first step found the weights that the training was given."""
         for (stage, name), found in self.trace.first.items():
-            given = self.trace.start.get((stage, name))
+            given = self.trace.begun.get((0, stage, name), self.trace.start.get((stage, name)))
             if given is None or all(np.array_equal(a, b) for a, b in zip(found, given, strict=True)):
                 continue
             if "seed_generator" in name:
@@ -279,7 +279,13 @@ class _Case:
         """Whether the training ended with the weights it should have."""
         left = {key[2]: value for key, value in self.trace.values.items() if key[:2] == (FINAL, Stage.WEIGHTS)}
         steps = self.reading.steps
-        if not left or not steps or self.trace.steps > len(steps) or not self._judged(steps[-1], Stage.WEIGHTS):
+        if (
+            not left
+            or not steps
+            or self.trace.moved_at_end
+            or self.trace.steps > len(steps)
+            or not self._judged(steps[-1], Stage.WEIGHTS)
+        ):
             return
         try:
             exact = self.exact.final(self.rules)

@@ -138,7 +138,18 @@ class Reading:
 
     def slots(self, step: int, replica: int) -> dict[str, Array]:
         """The optimizer's variables before a step, called as the update rules call them."""
-        return {name: values[replica] for name, values in slots_of(self.trace.before(step, Stage.UPDATE)).items()}
+        slots = {name: values[replica] for name, values in slots_of(self.trace.before(step, Stage.UPDATE)).items()}
+        if self._sets_rates and step in self.trace.rates and "learning_rate" in slots:
+            slots["learning_rate"] = np.asarray(self.trace.rates[step], slots["learning_rate"].dtype)
+        return slots
+
+    @property
+    def _sets_rates(self) -> bool:
+        """Whether a whole loop may do by hand what callbacks do in `fit`: set the rate between its steps.
+
+        Nobody sees it do so; whether it is the rate that `fit` had, a comparison of the two says.
+        """
+        return self.training.callbacks is not None and not self.whole_losses and not self.trace.begun
 
     def slots_left(self, step: int) -> dict[str, PerReplica]:
         """The optimizer's variables after a step."""
@@ -220,7 +231,9 @@ class Reading:
         """The global batches that the steps should have been given, in order."""
         from conformance.referee.batch_clauses import batches
 
-        return batches(self.training)
+        due = batches(self.training)
+        # A training that a callback has stopped owes no more than it took.
+        return due[: len(self.steps)] if self.trace.stopped else due
 
 
 def _key(row: Sequence[Array]) -> bytes:

@@ -59,15 +59,17 @@ class Reports:
         self.reading = evaluator.reading
         self.training = evaluator.reading.training
         # A training that took other steps than it should has epochs of its own, and reports of steps that are whose.
-        self._regular = len(self.reading.steps) == self.training.steps
-        self.steps_per_epoch = len(self.reading.steps) // self.training.epochs
+        self._stopped = self.reading.trace.stopped
+        self._regular = self._stopped or len(self.reading.steps) == self.training.steps
+        every = len(self.reading.steps) // self.training.epochs
+        self.steps_per_epoch = self.training.steps_per_epoch if self._stopped else every
 
     @cached_property
     def reports(self) -> list[Report]:
         """Everything that was reported, step by step, an epoch's after its last step."""
         trace, every = self.reading.trace, self.steps_per_epoch
         steps = len(self.reading.steps)
-        if not every or steps % self.training.epochs or trace.steps > steps:
+        if not every or (steps % self.training.epochs and not self._stopped) or trace.steps > steps:
             return []
         found = [Report(name, step, value) for (step, name), value in trace.logs.items() if self._regular]
         found += [

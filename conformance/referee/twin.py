@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from conformance.build import policy
-from conformance.data import Array
+from conformance.data import Array, packed
 from conformance.referee.draws import drawn_as
 from conformance.referee.forward_clauses import counted_draws
 from conformance.referee.normalization import replace_calls
@@ -89,6 +89,7 @@ class Twin:
         self._names = {id(v): name for name, v in self.variables.items()}
         self.trainable = {self._names[id(v)]: v for v in self.model.trainable_variables}
         self.holds: Any = None
+        self._input_names = training.data.x_names
         self._sink: list[Activity] = []
         self._compiled = False
         self._functions: dict[tuple[bool, bool], Callable[..., Any]] = {}
@@ -173,7 +174,7 @@ class Twin:
         def call(*given: Any) -> tuple[Any, ...]:
             self._sink.clear()
             with drawn_as(self._draws, xla=xla) as draws:
-                outputs = tf.nest.flatten(self.model(given[0] if len(given) == 1 else list(given), training=training))
+                outputs = tf.nest.flatten(self.model(packed(given, self._input_names), training=training))
             # Keras lists the weights' penalties last, and the referee computes those by itself.
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
             added = tf.add_n([tf.reduce_sum(tf.cast(term, self.compute)) for term in own]) if own else 0.0

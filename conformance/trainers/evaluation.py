@@ -27,7 +27,7 @@ def evaluation(setup: Setup, tally: Tally) -> Callable[[], dict[str, Any]]:
     def replica_step(batch: Any) -> None:
         x, y, sample_weight = (*batch, None)[:3]
         parts: list[Any] = []
-        loss_fn = loss_function(setup.losses, training.parts.loss_weights, parts.extend)
+        loss_fn = loss_function(setup.losses, training.parts.loss_weights, parts.extend, names=training.data.y_names)
         outputs = setup.model(x, training=False)
         loss = with_penalties(setup.model, loss_fn(y, outputs, sample_weight))
         tally.outputs(y, outputs)

@@ -8,6 +8,7 @@ from typing import Any
 
 from conformance.data import Arrays
 from conformance.several import optimizers_of
+from conformance.trainers.calling import watched_callbacks
 from conformance.training import Logbook, Run, Setup
 
 
@@ -111,6 +112,8 @@ def prepare(setup: Setup) -> Run:
             return {recorder.log_name(name): value for name, value in (logs or {}).items()}
 
     def run(data: Arrays, logbook: Logbook) -> None:
+        # Ours first: a step has ended, and its report is what it is, before any callback changes something.
+        callbacks = [Reports(logbook), *watched_callbacks(setup)]
         setup.model.fit(
             **_fed(data, training.feed, training.batch_size, training.steps_per_epoch),
             epochs=training.epochs,
@@ -119,7 +122,7 @@ def prepare(setup: Setup) -> Run:
             validation_batch_size=training.batch_size,
             shuffle=False,
             verbose=0,
-            callbacks=[Reports(logbook)],
+            callbacks=callbacks,
         )
 
     return run

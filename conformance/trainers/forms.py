@@ -31,18 +31,19 @@ class Form:
 
 STEP, WHOLE, ARRAYS = "train_step", "train", "train_arrays"
 
+_WHOLE = ("epochs", "strategy", "class_weight", "validation_data", "callbacks")
 _PARTS = ("model", "optimizer", "loss_fn")
 
 FORMS: dict[str, Form] = {
     WHOLE: Form(
         "train(model, optimizer, loss_fn, dataset, epochs[, strategy])",
         frozenset({"dataset"}),
-        (*_PARTS, "dataset", "epochs", "strategy", "class_weight", "validation_data"),
+        (*_PARTS, "dataset", *_WHOLE),
     ),
     ARRAYS: Form(
         "train_arrays(model, optimizer, loss_fn, x, y, batch_size, epochs[, strategy])",
         frozenset({"batch_size", "epochs"}),
-        (*_PARTS, "x", "y", "batch_size", "epochs", "strategy", "sample_weight", "class_weight", "validation_data"),
+        (*_PARTS, "x", "y", "batch_size", "sample_weight", *_WHOLE),
     ),
     STEP: Form(
         "train_step(model, optimizer, loss_fn, x, y[, sample_weight])",

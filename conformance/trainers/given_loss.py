@@ -27,7 +27,7 @@ def given_loss(setup: Setup) -> Any:
     if len(setup.losses) == 1:
         (loss,) = setup.losses
         return as_loss(loss) if isinstance(loss, str) else loss
-    total = loss_function(setup.losses, setup.training.parts.loss_weights)
+    total = loss_function(setup.losses, setup.training.parts.loss_weights, names=setup.training.data.y_names)
 
     def loss_fn(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return total(y_true, y_pred, sample_weight)

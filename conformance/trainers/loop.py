@@ -12,6 +12,7 @@ from typing import Any
 
 from conformance.data import Arrays
 from conformance.errors import UnsupportedError
+from conformance.trainers.calling import Calling, compile_for_callbacks
 from conformance.trainers.driving import compile_step, distributed
 from conformance.trainers.evaluation import evaluation
 from conformance.trainers.losses import LossFunction, loss_function, with_penalties
@@ -47,6 +48,7 @@ def train_step(model: Any, optimizer: Any, loss_fn: LossFunction, x: Any, y: Any
 
 def prepare(setup: Setup) -> Run:
     """Give the function that trains with `train_step`."""
+    compile_for_callbacks(setup)
     if setup.strategy.num_replicas_in_sync > 1 and not setup.optimizer.built:
         # As fit does: TensorFlow cannot make slots inside of a graph that is traced across replicas, and fails with
         # "You must feed a value for placeholder tensor" on the first step.
@@ -56,7 +58,9 @@ def prepare(setup: Setup) -> Run:
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
         # A list of this call's own: replicas take turns in the middle of a step, each in its thread.
         parts: list[Any] = []
-        loss_fn = loss_function(setup.losses, setup.training.parts.loss_weights, parts.extend)
+        loss_fn = loss_function(
+            setup.losses, setup.training.parts.loss_weights, parts.extend, names=setup.training.data.y_names
+        )
         return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), parts)
 
     return drive(setup, step)
@@ -80,7 +84,9 @@ def drive(
     training, recorder = setup.training, setup.recorder
     recorder.watch_optimizer()
     tally = Tally(setup, output_losses=not trial)
-    evaluate = evaluation(setup, tally) if training.validation is not None and not trial else None
+    # Nobody evaluates in a step on trial, but for callbacks that look at it.
+    evaluates = training.validation is not None and (not trial or training.callbacks is not None)
+    evaluate = evaluation(setup, tally) if evaluates else None
 
     def replica_step(batch: Any) -> None:
         x, y, sample_weight = (*batch, None)[:3]
@@ -106,22 +112,42 @@ def drive(
 
     def run(data: Arrays, logbook: Logbook) -> None:
         data = data.class_weighted(training.class_weight if class_weighted else None)
+        call = Calling(setup)
+        call("on_train_begin")
+        logs: dict[str, Any] = {}
         for epoch in range(training.epochs):
+            call("on_epoch_begin", epoch)
             dataset = distributed(setup, data)
             if not compiled:
                 compiled[0] = compile_step(global_step, setup.execution, dataset.element_spec, autograph=trial)
             tally.reset()
             for index, batch in enumerate(dataset):
+                call("on_train_batch_begin", index)
                 recorder.begin()
                 with logbook.timed():
                     compiled[0](batch)
                 recorder.end_step()
                 if setup.strategy.num_replicas_in_sync == 1:
                     logbook.step(epoch * training.steps_per_epoch + index, tally.results())
-            logbook.epoch(epoch, tally.results())
+                if call:
+                    call("on_train_batch_end", index, tally.results())
+                if call.stopped:
+                    break
+            logs = tally.results()
+            logbook.epoch(epoch, logs)
             if evaluate is not None:
-                logbook.epoch(epoch, {f"val_{name}": value for name, value in evaluate().items()})
+                call("on_test_begin")
+                with recorder.unwatched():
+                    evaluated = evaluate()
+                call("on_test_end", evaluated)
+                logs |= {f"val_{name}": value for name, value in evaluated.items()}
+                if not trial:
+                    logbook.epoch(epoch, {name: value for name, value in logs.items() if name.startswith("val_")})
+            call("on_epoch_end", epoch, logs)
+            if call.stopped:
+                break
         if recorder.applied:
             setup.optimizer.finalize_variable_values(setup.model.trainable_variables)
+        call("on_train_end", logs)
 
     return run

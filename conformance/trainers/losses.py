@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from conformance.data import leaves
 
 LossFunction = Callable[[Any, Any, Any], Any]
 """(targets, outputs, sample weights) to this replica's share of the loss."""
@@ -20,7 +22,11 @@ def with_penalties(model: Any, loss: Any) -> Any:
 
 
 def loss_function(
-    losses: list[Any], weights: tuple[float, ...] | None, seen: Callable[[list[Any]], None] = lambda values: None
+    losses: list[Any],
+    weights: tuple[float, ...] | None,
+    seen: Callable[[list[Any]], None] = lambda values: None,
+    *,
+    names: Sequence[str] = (),
 ) -> LossFunction:
     """The weighted sum of one loss an output, as this replica's share.
 
@@ -28,6 +34,7 @@ def loss_function(
         losses: the losses.
         weights: their factors, or None.
         seen: is told the unweighted losses of the outputs, for reporting.
+        names: the outputs' names, where targets and sample weights may be dictionaries.
     """
     import keras
     import tensorflow as tf
@@ -35,8 +42,8 @@ def loss_function(
     objects = [as_loss(loss) for loss in losses]
 
     def total(y: Any, outputs: Any, sample_weight: Any) -> Any:
-        targets, predictions = tf.nest.flatten(y), tf.nest.flatten(outputs)
-        given = [None] * len(objects) if sample_weight is None else tf.nest.flatten(sample_weight)
+        targets, predictions = leaves(y, names), tf.nest.flatten(outputs)
+        given = [None] * len(objects) if sample_weight is None else leaves(sample_weight, names)
         values = [fn(t, p, w) for fn, t, p, w in zip(objects, targets, predictions, given, strict=True)]
         # Whatever precision it computes in, Keras adds losses up in one, in fit too.
         values = [tf.cast(value, keras.config.floatx()) for value in values]

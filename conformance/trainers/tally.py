@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from conformance.data import leaves
 from conformance.training import Setup
 
 
@@ -22,6 +23,7 @@ class Tally:
         # A user's step need not return its loss, nor call its model: what was never told is not reported.
         self._told: set[str] = set()
         names = setup.recorder.output_names
+        self._targets = setup.training.data.y_names
         alone = len(names) == 1
         with setup.scope():
             self._means = [("loss", keras.metrics.Mean(name="loss"))]
@@ -45,7 +47,7 @@ class Tally:
         import tensorflow as tf
 
         self._told.add("outputs")
-        pairs = zip(tf.nest.flatten(y), tf.nest.flatten(outputs), self._metrics, strict=True)
+        pairs = zip(leaves(y, self._targets), tf.nest.flatten(outputs), self._metrics, strict=True)
         for target, output, metrics in pairs:
             for metric in metrics:
                 metric.update_state(target, output)

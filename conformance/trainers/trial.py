@@ -13,6 +13,7 @@ from typing import Any
 from conformance.data import Arrays
 from conformance.errors import UnsupportedError
 from conformance.trainers import whole
+from conformance.trainers.calling import compile_for_callbacks
 from conformance.trainers.forms import STEP, Loop, loop_of
 from conformance.trainers.given_loss import given_loss
 from conformance.trainers.loop import drive
@@ -28,6 +29,7 @@ def prepare(setup: Setup) -> Run:
     trial = setup.training.trial
     assert trial is not None
     loop = loop_of(trial)
+    compile_for_callbacks(setup)
     if not setup.optimizer.built:
         # A compiled step of a user's is one function for all arms, and TensorFlow lets a function make variables in its
         # first call alone; across replicas it lets none.

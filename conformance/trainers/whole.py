@@ -14,6 +14,7 @@ from typing import Any
 from conformance.data import Arrays, epoch_dataset
 from conformance.errors import UnsupportedError
 from conformance.trainers import reports
+from conformance.trainers.calling import call_parameters, watched_callbacks
 from conformance.trainers.forms import ARRAYS, Loop
 from conformance.trainers.given_loss import watched_loss
 from conformance.trainers.timed import timed
@@ -43,8 +44,17 @@ def prepare(setup: Setup, loop: Loop) -> Run:
     def run(data: Arrays, logbook: Logbook) -> None:
         durations: list[float] = []
         before, returned = recorder.weights(), None
+        callbacks = watched_callbacks(setup) if "callbacks" in loop.parameters else []
+        for callback in callbacks:
+            callback.set_model(setup.model)
+            callback.set_params(call_parameters(setup))
+        if callbacks:
+            setup.model.stop_training = False
         with watching(setup, loop), setup.scope(), functions_run(eagerly=setup.execution == "eager"):
-            returned = loop.call({"loss_fn": loss_fn, **_parts(setup), **_data(setup, loop, data, durations)})
+            given = {**_parts(setup), **_data(setup, loop, data, durations)}
+            returned = loop.call({"loss_fn": loss_fn, "callbacks": callbacks, **given})
+        if callbacks and setup.model.stop_training:
+            recorder.stopped_early()
         if not recorder.ended():
             # It trains nothing, and is told that, or what it trains nobody saw.
             if unmoved(before, recorder.weights()):

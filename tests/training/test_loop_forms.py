@@ -551,7 +551,6 @@ UNSUPPORTED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"data": lambda: iter([(X[:4], Y[:4])]), "class_weight": CLASS_WEIGHT},
         "class_weight with a generator: fit refuses it",
     ),
-    "callbacks": (plain, {"callbacks": []}, "callbacks is not judged yet"),
 }
 
 
@@ -573,6 +572,7 @@ def test_what_is_unsupported_says_so_in_one_line(name: str) -> None:
         (lambda dataset: None, WHOLE, ("dataset",)),
         (lambda strategy, epochs, dataset: None, WHOLE, ("dataset", "epochs", "strategy")),
         (lambda x, epochs: None, ARRAYS, ("x", "epochs")),
+        (lambda callbacks, dataset: None, WHOLE, ("dataset", "callbacks")),
         (lambda batch_size, y, x, class_weight: None, ARRAYS, ("x", "y", "batch_size", "class_weight")),
     ],
 )

@@ -68,10 +68,17 @@ CONTRACT = [
     "raises_in_one_arm",
     "unexplained",
 ]
-ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained"]
+ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained", "callbacks_not_called"]
 
 # Nothing is computed otherwise (but rounded), or it is not known what.
-WITHOUT_CLAUSE = {"rounding_amplified", "numeric_precision", "raises_in_one_arm", "raises_in_every_arm", "unexplained"}
+WITHOUT_CLAUSE = {
+    "rounding_amplified",
+    "numeric_precision",
+    "raises_in_one_arm",
+    "raises_in_every_arm",
+    "unexplained",
+    "callbacks_not_called",
+}
 HARMLESS = {"random_stream_differs", "rounding_amplified", "numeric_precision"}
 
 every = pytest.mark.parametrize("entry", CAUSES.values(), ids=list(CAUSES))

@@ -126,12 +126,19 @@ def test_what_else_there_is_is_counted_in_a_line() -> None:
             observation(name="weight_decay"),
             observation(name="clip_order"),
             flaky=("a", "b"),
-            remarks=("c",),
+            remarks=("c", "d"),
         ),
         width=100,
     )
-    *_, last = told.splitlines()
-    assert last == "  also: 3 further divergences (clip_order, weight_decay), 2 flaky differences, 1 remark"
+    *_, remark, last = told.splitlines()
+    assert remark == "  remark: c"
+    assert last == "  also: 3 further divergences (clip_order, weight_decay), 2 flaky differences, 1 further remark"
+
+
+@pytest.mark.parametrize("outcome", ["diverges", "raises", "unsupported"])
+def test_what_is_said_of_the_data_is_said_whatever_the_verdict(outcome: str) -> None:
+    told = failure(verdict(outcome=outcome, remarks=(f"the data {HOSTILE}",)), width=80)
+    assert told.splitlines()[-1].startswith("  remark: the data red")
 
 
 def test_the_place_of_the_repro_or_report_stays_one_word() -> None:

@@ -77,7 +77,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
-    ("failure",),
+    ("failure", "rereading", "user_callbacks", "user_data", "user_parts"),
     ("defaults",),
     ("api", "info"),
     ("drawn",),
