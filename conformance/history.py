@@ -1,0 +1,182 @@
+"""In which versions a finding was there: what its script did in each, and what follows from that.
+
+Nothing is interpolated: what began or ended did so between two versions in which the script was run, and the versions
+between those two in which it was not, or could not be, are named with it. What is said follows from the trials alone,
+so that a search that was broken off, and one that goes on another day, say no more than what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from conformance.verdict import DIVERGES
+from conformance.versions import release
+
+ERROR = "error"
+"""The outcome where the script could not be run, beside `diverges` and `conforms`."""
+
+BEGAN, ENDED, SEVERAL, THERE, ABSENT, UNKNOWN = "began", "ended", "several", "there", "absent", "unknown"
+"""What a history comes to: one change or several, none in what was run, or nothing could be run."""
+
+_NAMED = 4
+"""More versions than these are counted and not named."""
+
+
+def by_age(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
+    """What versions are sorted by: the release, and before it what it was before it was one."""
+    rest = version.lstrip("0123456789.")
+    return release(version), not rest or rest.startswith("post"), release(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """The script in one version.
+
+    Attributes:
+        version: the version.
+        outcome: `diverges`, `conforms`, or `error` where it could not be run.
+        beside: the versions of what else it ran with, by name; empty where it did not run.
+        said: the last line that it printed, or why it could not be run.
+        seconds: how long that took, the installation included.
+    """
+
+    version: str
+    outcome: str
+    beside: dict[str, str] = {}
+    said: str = ""
+    seconds: float = 0.0
+
+    @property
+    def decided(self) -> bool:
+        """Whether the script ran to its end."""
+        return self.outcome != ERROR
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Two versions, next to each other among those that are decided, in which the script says otherwise.
+
+    Attributes:
+        before: the older one.
+        after: the newer one.
+        failed: the versions between them in which it could not be run.
+        untried: those in which it was not tried.
+    """
+
+    before: Trial
+    after: Trial
+    failed: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
+
+    @property
+    def began(self) -> bool:
+        """Whether the finding began there; else it ended."""
+        return self.after.outcome == DIVERGES
+
+    def __str__(self) -> str:
+        verb = BEGAN if self.began else ENDED
+        before, after = self.before.version, self.after.version
+        told = f"{verb} in {after} ({before} {self.before.outcome}"
+        if self.failed or self.untried:
+            told = f"{verb} after {before} and not later than {after} ({before} {self.before.outcome}, {after}"
+            told += f" {self.after.outcome}"
+        for versions, what in ((self.failed, "could not be run"), (self.untried, "not tried")):
+            told += f"; between them {what}: {named(versions)}" if versions else ""
+        return f"{told}{self._other()})"
+
+    def _other(self) -> str:
+        """What else was not the same in the two, and may be what has changed."""
+        names = [name for name in self.after.beside if self.before.beside.get(name) != self.after.beside[name]]
+        if not names:
+            return ""
+        each = [
+            ", ".join(f"{name} {item.beside.get(name, '?')}" for name in names) for item in (self.before, self.after)
+        ]
+        return f"; but {self.before.version} ran with {each[0]} and {self.after.version} with {each[1]}"
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a finding by the versions of one package.
+
+    Attributes:
+        package: the package's name.
+        versions: those that were asked about, oldest first.
+        trials: those in which the script was tried, oldest first.
+    """
+
+    package: str
+    versions: tuple[str, ...]
+    trials: tuple[Trial, ...] = ()
+
+    def taking(self, trials: Iterable[Trial], versions: Iterable[str] = ()) -> History:
+        """The same with more trials; of two of one version the later one counts."""
+        of = {trial.version: trial for trial in (*self.trials, *trials)}
+        asked = sorted({*self.versions, *versions, *of}, key=by_age)
+        return History(
+            package=self.package, versions=tuple(asked), trials=tuple(of[name] for name in asked if name in of)
+        )
+
+    @property
+    def decided(self) -> tuple[Trial, ...]:
+        """The trials that say something."""
+        return tuple(trial for trial in self.trials if trial.decided)
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """The versions that were asked about and not tried, among those between the first and the last decided."""
+        tried, ends = {trial.version for trial in self.trials}, [trial.version for trial in self.decided]
+        return tuple(name for name in self._between(*ends[:1], *ends[1:][-1:]) if name not in tried)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Where the outcome changes, oldest first."""
+        failed = {trial.version for trial in self.trials if not trial.decided}
+        found = []
+        for before, after in zip(self.decided, self.decided[1:], strict=False):
+            if before.outcome != after.outcome:
+                between = self._between(before.version, after.version)
+                found.append(
+                    Change(
+                        before=before,
+                        after=after,
+                        failed=tuple(name for name in between if name in failed),
+                        untried=tuple(name for name in between if name not in failed),
+                    )
+                )
+        return tuple(found)
+
+    def _between(self, *ends: str) -> tuple[str, ...]:
+        if len(ends) < 2:
+            return ()
+        low, high = map(self.versions.index, ends)
+        return self.versions[low + 1 : high]
+
+    @property
+    def status(self) -> str:
+        """What it comes to, in a word: a name of this module."""
+        if not self.decided:
+            return UNKNOWN
+        if len(self.changes) > 1:
+            return SEVERAL
+        if self.changes:
+            return BEGAN if self.changes[0].began else ENDED
+        return THERE if self.decided[0].outcome == DIVERGES else ABSENT
+
+    def __str__(self) -> str:
+        """What it comes to, in a sentence without an end."""
+        decided = self.decided
+        if not decided:
+            return f"in no version of {self.package} could the script be run, of {len(self.trials)} tried"
+        if self.changes:
+            return f"{self.package}: {'; '.join(map(str, self.changes))}"
+        verb = "there" if self.status == THERE else "not there"
+        if len(decided) == 1:
+            return f"{self.package}: {verb} in {decided[0].version}, the only version in which the script was run"
+        span = f"from {decided[0].version} to {decided[-1].version}"
+        told = f"{self.package}: {verb} in all {len(decided)} versions in which the script was run, {span}"
+        return f"{told}; between them not tried: {named(self.untried)}" if self.untried else told
+
+
+def named(versions: Sequence[str]) -> str:
+    """Versions in words: each by its name where they are few, else their number."""
+    return ", ".join(versions) if len(versions) <= _NAMED else f"{len(versions)} versions"
