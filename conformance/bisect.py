@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from conformance.bisection import Trying, limited, searched
 from conformance.environment import TENSORFLOWS, distribution, version
@@ -97,7 +98,7 @@ def subject(path: Path) -> Subject:
 def trace(about: Subject, search: Search, installations: Installations) -> Iterator[Trying | Trial | History]:
     """Try the script in version after version.
 
-    What is known is put into the finding's folder after each trial.
+    What is known is put into the finding's folder after each trial, and into its report at the end.
 
     Yields:
         A `Trying` before each trial, the `Trial`, and, after each, the `History` up to then.
@@ -121,15 +122,19 @@ def trace(about: Subject, search: Search, installations: Installations) -> Itera
         return tried(about.script, search.package, of, installations, search.beside)
 
     history = History(package=search.package, versions=versions)
-    for told in searched(versions, ask, every=search.every):
-        yield told
-        if isinstance(told, Trial):
-            history = history.taking([told])
-            if about.folder is not None:
-                write_history(about.folder, history)
-                render_finding(about.folder)
-            yield history
-            _refuse_other(told, search)
+    try:
+        for told in searched(versions, ask, every=search.every):
+            yield told
+            if isinstance(told, Trial):
+                history = history.taking([told])
+                if about.folder is not None:
+                    write_history(about.folder, history)
+                yield history
+                _refuse_other(told, search)
+    finally:
+        # The report tells it however the search ends.
+        if about.folder is not None and history.trials:
+            render_finding(about.folder)
 
 
 def tried(script: Path, package: str, of: str, installations: Installations, given: Sequence[str] = ()) -> Trial:
@@ -146,10 +151,17 @@ def tried(script: Path, package: str, of: str, installations: Installations, giv
     except InstallError as error:
         return Trial(version=of, outcome=ERROR, said=str(error), seconds=_since(begun))
     code, output = run(there.command(script), _PATIENCE)
-    outcome = DIVERGES if code == 1 and SAYS in output else CONFORMS if code == 0 else ERROR
+    outcome = outcome_of(code, output)
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
     said = last if outcome != ERROR or code is None else f"exit code {code}: {last}"
     return Trial(version=of, outcome=outcome, beside=there.versions, said=shortened(said, _SAID), seconds=_since(begun))
+
+
+def outcome_of(code: int | None, output: str) -> Literal["diverges", "conforms", "error"]:
+    """What a script says by its exit code, None where it was killed, and by what it printed."""
+    if code == 1 and SAYS in output:
+        return "diverges"
+    return "conforms" if code == 0 else "error"
 
 
 def _keras() -> str | None:

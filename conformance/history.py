@@ -7,14 +7,16 @@ so that a search that was broken off, and one that goes on another day, say no m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
 from conformance.verdict import DIVERGES
 from conformance.versions import release
 
-ERROR = "error"
+ERROR: Literal["error"] = "error"
 """The outcome where the script could not be run, beside `diverges` and `conforms`."""
 
 BEGAN, ENDED, SEVERAL, THERE, ABSENT, UNKNOWN = "began", "ended", "several", "there", "absent", "unknown"
@@ -24,10 +26,14 @@ _NAMED = 4
 """More versions than these are counted and not named."""
 
 
-def by_age(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
-    """What versions are sorted by: the release, and before it what it was before it was one."""
-    rest = version.lstrip("0123456789.")
-    return release(version), not rest or rest.startswith("post"), release(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))
+_KINDS = {"dev": 0, "a": 1, "b": 2, "rc": 3, "": 4, "post": 5}
+
+
+def by_age(version: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """What versions are sorted by: the release, and around it what was there before it and after it."""
+    kind = re.search(r"(dev|a|b|rc|post|)(\d*)$", version, re.ASCII)
+    word, number = ("", "") if kind is None else kind.groups()
+    return release(version), _KINDS[word], release(number) if word else ()
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +48,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: str
-    outcome: str
+    outcome: Literal["diverges", "conforms", "error"]
     beside: dict[str, str] = {}
     said: str = ""
     seconds: float = 0.0
