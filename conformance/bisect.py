@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from conformance.bisection import Trying, limited, searched
 from conformance.environment import TENSORFLOWS, distribution, version
 from conformance.errors import UsageError
 from conformance.finding_folders import findings_below
-from conformance.history import ERROR, History, Trial
+from conformance.history import ERROR, History, Outcome, Trial
 from conformance.installation import Installations, InstallError
 from conformance.releases import PACKAGES, beside, concerning, offered
 from conformance.reports.history_file import write_history
@@ -157,7 +156,7 @@ def tried(script: Path, package: str, of: str, installations: Installations, giv
     return Trial(version=of, outcome=outcome, beside=there.versions, said=shortened(said, _SAID), seconds=_since(begun))
 
 
-def outcome_of(code: int | None, output: str) -> Literal["diverges", "conforms", "error"]:
+def outcome_of(code: int | None, output: str) -> Outcome:
     """What a script says by its exit code, None where it was killed, and by what it printed."""
     if code == 1 and SAYS in output:
         return "diverges"

@@ -16,7 +16,9 @@ import msgspec
 from conformance.verdict import DIVERGES
 from conformance.versions import release
 
-ERROR: Literal["error"] = "error"
+Outcome = Literal["diverges", "conforms", "error"]
+
+ERROR: Outcome = "error"
 """The outcome where the script could not be run, beside `diverges` and `conforms`."""
 
 BEGAN, ENDED, SEVERAL, THERE, ABSENT, UNKNOWN = "began", "ended", "several", "there", "absent", "unknown"
@@ -48,7 +50,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: str
-    outcome: Literal["diverges", "conforms", "error"]
+    outcome: Outcome
     beside: dict[str, str] = {}
     said: str = ""
     seconds: float = 0.0

@@ -60,9 +60,16 @@ def _since(found: list[Entry], signature: str, here: str) -> str:
             versions = f"Keras {item.keras} with TensorFlow {item.tensorflow}"
             (seen if signature in item.signatures else unseen).add(versions)
     told = f"Found here on {here}. The corpus records it on {_listed(seen)}"
+    tried = [
+        f"The script of its case {quoted(entry.name)} was tried in other versions of {entry.history}."
+        for entry in found
+        if entry.tried and entry.scripted(signature)
+    ]
     if unseen - seen:
-        return f"{told}, and that it does not occur on {_listed(unseen - seen)}."
-    return f"{told}; on which version it began is not recorded."
+        told = f"{told}, and that it does not occur on {_listed(unseen - seen)}."
+    else:
+        told = f"{told}." if tried else f"{told}; on which version it began is not recorded."
+    return " ".join((told, *tried))
 
 
 def _listed(versions: set[str]) -> str:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import bisect, cli, installation
+from conformance import bisect, cases, cli, installation
 from conformance.bisection import Trying, limited, searched
 from conformance.errors import ConformanceError, UsageError
 from conformance.finding import Finding
@@ -490,6 +490,20 @@ def test_a_report_with_several_findings_asks_for_one(run: Any, made_finding: Mak
         write_finding(made_finding(), "x", tmp_path / name)
     code, _, err = run(tmp_path)
     assert (code, "holds 2 findings; give the folder of one" in err) == (cli.USAGE, True)
+
+
+# The corpus.
+
+
+def test_what_the_corpus_says_of_other_versions_agrees_with_what_it_says_of_these() -> None:
+    for entry in cases.entries():
+        versions = [trial.version for item in entry.tried for trial in item.trials]
+        assert len(versions) == len(set(versions)), entry.name
+        assert not versions or cases.repro(entry.name).exists(), entry.name
+        for item in entry.tried:
+            for known in entry.verdicts:
+                if known.tensorflow == item.tensorflow and known.keras in versions:
+                    assert known.keras in (item.diverges if known.signatures else item.conforms), entry.name
 
 
 # The file.
