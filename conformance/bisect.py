@@ -8,7 +8,7 @@ without a word of the script's is that of an import that failed, and tells nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def subject(path: Path) -> Subject:
     return Subject(script, folder, finding.signature)
 
 
-def trace(about: Subject, search: Search, installations: Installations) -> Iterator[Trying | Trial | History]:
+def trace(about: Subject, search: Search, installations: Installations) -> Generator[Trying | Trial | History]:
     """Try the script in version after version.
 
     What is known is put into the finding's folder after each trial, and into its report at the end.

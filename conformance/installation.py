@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -166,10 +165,14 @@ class Installations:
                 raise
             versions = self._versions(new)
             (new / _MARK).write_text(json.dumps({"requirements": requirements, "versions": versions}), "utf-8")
-            if not _complete(place):
-                if place.exists():
-                    shutil.move(place, Path(partial, "old"))
+            if place.exists() and not _complete(place):
+                place.rename(Path(partial, "old"))
+            try:
                 new.rename(place)
+            except OSError:
+                # Another process has made it meanwhile.
+                if not _complete(place):
+                    raise
         return place
 
     def _versions(self, place: Path) -> dict[str, str]:

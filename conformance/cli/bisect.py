@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,17 @@ def bisect(
     if pre and versions is not None:
         raise UsageError("--pre is about what pip offers; with --versions, name what you mean")
     known, code = History(package=package, versions=search.versions or ()), OK
+    installations = Installations(cache() if envs is None else Path(envs))
     try:
-        for told in trace(about, search, Installations(cache() if envs is None else Path(envs))):
-            if isinstance(told, History):
-                known = told
-            elif isinstance(told, Trying):
-                _trying(told)
-            elif not as_json:
-                click.echo(_line(told))
+        # Closed, and not left to whoever clears up: the report is written at its end.
+        with closing(trace(about, search, installations)) as events:
+            for told in events:
+                if isinstance(told, History):
+                    known = told
+                elif isinstance(told, Trying):
+                    _trying(told)
+                elif not as_json:
+                    click.echo(_line(told))
     except KeyboardInterrupt:
         code = INTERRUPTED
     if as_json:

@@ -273,6 +273,19 @@ def test_what_was_broken_off_is_made_again(tmp_path: Path) -> None:
     assert not (place / "rest").exists()
 
 
+def test_what_another_process_has_made_meanwhile_is_taken(tmp_path: Path) -> None:
+    class Slow(Pip):
+        def _install(self, words: list[str]) -> None:
+            super()._install(words)
+            Installations(tmp_path, other).overlay("keras==3.5.0", ())
+
+    pip, other = Slow(), Pip()
+    (place,) = Installations(tmp_path, pip).overlay("keras==3.5.0", ()).first
+    assert (place / "complete.json").exists()
+    assert pip.made == other.made == ["keras==3.5.0"]
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
 def test_an_environment_whose_interpreter_is_gone_is_made_again(tmp_path: Path) -> None:
     pip = Pip()
     python = Installations(tmp_path, pip).whole(("tensorflow",)).python
