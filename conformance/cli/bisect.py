@@ -94,7 +94,7 @@ def bisect(
                 elif isinstance(told, Trying):
                     _trying(told)
                 elif not as_json:
-                    click.echo(_line(told))
+                    click.echo(line(told))
     except KeyboardInterrupt:
         code = INTERRUPTED
     if as_json:
@@ -112,7 +112,8 @@ def _trying(told: Trying) -> None:
         click.echo(f"trying {told.version} ({told.number} of about {told.of})", err=True)
 
 
-def _line(trial: Trial) -> str:
+def line(trial: Trial) -> str:
+    """What is shown of one version."""
     from conformance.reports.text import plain
 
     beside = ", ".join(f"{name} {version}" for name, version in trial.beside.items() if name != "python")

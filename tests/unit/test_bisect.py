@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from conformance import bisect, cases, cli, installation
 from conformance.bisection import Trying, limited, searched
+from conformance.cli.bisect import line
 from conformance.errors import ConformanceError, UsageError
 from conformance.finding import Finding
 from conformance.history import ABSENT, BEGAN, ENDED, ERROR, SEVERAL, THERE, UNKNOWN, History, Trial, by_age
@@ -345,9 +346,11 @@ def outcomes(**of: str) -> dict[str, tuple[int, str]]:
     return {f"3.{name.removeprefix('v')}.0": WAYS[outcome] for name, outcome in of.items()}
 
 
+@pytest.mark.parametrize("there", ["tensorflow", None], ids=["with what is installed", "where nothing is"])
 def test_the_version_in_front_is_the_one_that_runs_and_nothing_of_the_outside_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str | None
 ) -> None:
+    monkeypatch.setattr(bisect, "distribution", lambda *names: there)
     other = tmp_path / "outside" / "keras"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("__version__ = 'outside'\n")
@@ -405,6 +408,11 @@ def test_the_command_tells_each_version_and_where_it_began(run: Any, tmp_path: P
         ["3.8.0", DIVERGES],
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"repro.py", "envs"}
+
+
+def test_what_a_script_prints_is_one_harmless_line(hostile: str) -> None:
+    told = line(trial("3.5.0", DIVERGES, said=hostile, beside={"numpy": hostile}))
+    assert told.isprintable()
 
 
 def test_ends_that_agree_are_told_with_what_would_tell_more(run: Any, tmp_path: Path) -> None:
