@@ -54,23 +54,32 @@ class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `conformance bisect` saw of a case's script: the versions of Keras by outcome, with one TensorFlow."""
+    """What `conformance bisect` saw of a case's script: the versions of Keras by outcome, with one TensorFlow.
+
+    `otherwise` are those in which it diverges by other numbers than in the newest of them all.
+    """
 
     tensorflow: str
     diverges: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
     conforms: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
         """The same, a version each."""
-        of: dict[Outcome, tuple[str, ...]] = {
-            "diverges": self.diverges,
-            "conforms": self.conforms,
-            "error": self.error,
-        }
+        of: tuple[tuple[Outcome, str, tuple[str, ...]], ...] = (
+            ("diverges", "", self.diverges),
+            ("diverges", "DIVERGES otherwise", self.otherwise),
+            ("conforms", "", self.conforms),
+            ("error", "", self.error),
+        )
         beside = {"tensorflow": self.tensorflow}
-        return [Trial(version=name, outcome=outcome, beside=beside) for outcome in of for name in of[outcome]]
+        return [
+            Trial(version=name, outcome=outcome, beside=beside, said=said)
+            for outcome, said, names in of
+            for name in names
+        ]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

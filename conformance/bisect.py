@@ -16,7 +16,7 @@ from conformance.bisection import Trying, limited, searched
 from conformance.environment import TENSORFLOWS, distribution, version
 from conformance.errors import UsageError
 from conformance.finding_folders import findings_below
-from conformance.history import ERROR, History, Outcome, Trial
+from conformance.history import ERROR, History, Outcome, Trial, numbers
 from conformance.installation import Installations, InstallError
 from conformance.releases import PACKAGES, beside, concerning, offered
 from conformance.reports.history_file import write_history
@@ -151,9 +151,16 @@ def tried(script: Path, package: str, of: str, installations: Installations, giv
         return Trial(version=of, outcome=ERROR, said=str(error), seconds=_since(begun))
     code, output = run(there.command(script), _PATIENCE)
     outcome = outcome_of(code, output)
-    last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
+    *before, last = [line for line in output.splitlines() if line.strip()] or [""]
     said = last if outcome != ERROR or code is None else f"exit code {code}: {last}"
-    return Trial(version=of, outcome=outcome, beside=there.versions, said=shortened(said, _SAID), seconds=_since(begun))
+    return Trial(
+        version=of,
+        outcome=outcome,
+        beside=there.versions,
+        said=shortened(said, _SAID),
+        numbers=numbers("\n".join(before)) if outcome == DIVERGES else (),
+        seconds=_since(begun),
+    )
 
 
 def outcome_of(code: int | None, output: str) -> Outcome:

@@ -1,7 +1,8 @@
 """The search for the version in which something changed.
 
 The ends are tried first. Where they agree there may have been no change, or two of them, and no halving tells; so
-nothing is searched and nothing is claimed. Where they differ, halving finds one change. A version in which nothing can
+nothing is searched and nothing is claimed. Where they differ, by what the script says or by how much it is off, halving
+finds the version from which on it is as in the newest one. A version in which nothing can
 be run says nothing of either side, so the one next to it is tried in its place.
 """
 
@@ -88,13 +89,13 @@ def searched(versions: Iterable[str], ask: Ask, *, every: bool = False) -> Itera
         return
     last = yield from first(range(len(names))[::-1])
     oldest = None if last is None else (yield from first(range(last)))
-    if last is None or oldest is None or done[oldest].outcome == done[last].outcome:
+    if last is None or oldest is None or done[oldest].like(done[last]):
         return
     low, high = oldest, last
     while open_ := [place for place in range(low + 1, high) if place not in done]:
         place = min(open_, key=lambda place: abs(2 * place - low - high))
         yield from tried(place, (len(open_) // 2).bit_length())
-        if done[place].outcome == done[low].outcome:
-            low = place
-        elif done[place].decided:
+        if done[place].like(done[high]):
             high = place
+        elif done[place].decided:
+            low = place

@@ -3,11 +3,16 @@
 Nothing is interpolated: what began or ended did so between two versions in which the script was run, and the versions
 between those two in which it was not, or could not be, are named with it. What is said follows from the trials alone,
 so that a search that was broken off, and one that goes on another day, say no more than what was seen.
+
+A script says that two trainings differ, and not why. What differs by other numbers in another version may be something
+else, so the numbers that a script prints are kept and compared.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -23,6 +28,11 @@ ERROR: Outcome = "error"
 
 BEGAN, ENDED, SEVERAL, THERE, ABSENT, UNKNOWN = "began", "ended", "several", "there", "absent", "unknown"
 """What a history comes to: one change or several, none in what was run, or nothing could be run."""
+
+_NUMBER = re.compile(r"(?<![\w./-])-?\d+\.\d*(?:e[-+]?\d+)?(?![\w.])")
+_MOST = 400
+_NEAR = 1e-2
+"""Numbers that are closer, by this part of them, are the same: they are rounded, and rounding differs."""
 
 _NAMED = 4
 """More versions than these are counted and not named."""
@@ -46,6 +56,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         outcome: `diverges`, `conforms`, or `error` where it could not be run.
         beside: the versions of what else it ran with, by name; empty where it did not run.
         said: the last line that it printed, or why it could not be run.
+        numbers: those that it printed before, where it diverges.
         seconds: how long that took, the installation included.
     """
 
@@ -53,6 +64,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     beside: dict[str, str] = {}
     said: str = ""
+    numbers: tuple[float, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -60,9 +72,29 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the script ran to its end."""
         return self.outcome != ERROR
 
+    def like(self, other: Trial) -> bool:
+        """Whether the outcome is the same, and what diverges does so by the same numbers, or with that exception."""
+        if self.outcome != DIVERGES or other.outcome != DIVERGES:
+            return self.outcome == other.outcome
+        if len(self.numbers) != len(other.numbers) or _words(self.said) != _words(other.said):
+            return False
+        # By the middle one: a ratio to what is nearly nothing would make all others small.
+        scale = statistics.median(map(abs, self.numbers)) if self.numbers else 0.0
+        pairs = zip(self.numbers, other.numbers, strict=True)
+        return all(math.isclose(a, b, rel_tol=_NEAR, abs_tol=_NEAR * scale) for a, b in pairs)
+
+
+def _words(said: str) -> list[str]:
+    return said.partition(DIVERGES.upper())[2].split()[:2]
+
+
+def numbers(printed: str) -> tuple[float, ...]:
+    """The decimal numbers in what a script has printed, without those that are part of a name, a path or a version."""
+    return tuple(float(match[0]) for match in _NUMBER.finditer(printed))[:_MOST]
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Two versions, next to each other among those that are decided, in which the script says otherwise.
+    """Two versions, next to each other among those that are decided, in which the script says something else.
 
     Attributes:
         before: the older one.
@@ -82,15 +114,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return self.after.outcome == DIVERGES
 
     def __str__(self) -> str:
+        if self.before.outcome == self.after.outcome:
+            return (
+                f"other numbers in {self.after.version} than in {self.before.version}, so what diverges in the two may"
+                f" not be the same{self._between()}{self._other()}"
+            )
         verb = BEGAN if self.began else ENDED
         before, after = self.before.version, self.after.version
         told = f"{verb} in {after} ({before} {self.before.outcome}"
         if self.failed or self.untried:
             told = f"{verb} after {before} and not later than {after} ({before} {self.before.outcome}, {after}"
             told += f" {self.after.outcome}"
-        for versions, what in ((self.failed, "could not be run"), (self.untried, "not tried")):
-            told += f"; between them {what}: {named(versions)}" if versions else ""
-        return f"{told}{self._other()})"
+        return f"{told}{self._between()}{self._other()})"
+
+    def _between(self) -> str:
+        parts = ((self.failed, "could not be run"), (self.untried, "not tried"))
+        return "".join(f"; between them {what}: {named(versions)}" for versions, what in parts if versions)
 
     def _other(self) -> str:
         """What else was not the same in the two, and may be what has changed."""
@@ -138,10 +177,19 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes(self) -> tuple[Change, ...]:
         """Where the outcome changes, oldest first."""
+        return tuple(change for change in self._turns if change.before.outcome != change.after.outcome)
+
+    @property
+    def shifts(self) -> tuple[Change, ...]:
+        """Where it diverges before and after, but by other numbers."""
+        return tuple(change for change in self._turns if change.before.outcome == change.after.outcome)
+
+    @property
+    def _turns(self) -> tuple[Change, ...]:
         failed = {trial.version for trial in self.trials if not trial.decided}
         found = []
         for before, after in zip(self.decided, self.decided[1:], strict=False):
-            if before.outcome != after.outcome:
+            if not before.like(after):
                 between = self._between(before.version, after.version)
                 found.append(
                     Change(
@@ -176,12 +224,14 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         if not decided:
             return f"in no version of {self.package} could the script be run, of {len(self.trials)} tried"
         if self.changes:
-            return f"{self.package}: {'; '.join(map(str, self.changes))}"
+            return f"{self.package}: {'; '.join(map(str, self._turns))}"
         verb = "there" if self.status == THERE else "not there"
         if len(decided) == 1:
             return f"{self.package}: {verb} in {decided[0].version}, the only version in which the script was run"
         span = f"from {decided[0].version} to {decided[-1].version}"
         told = f"{self.package}: {verb} in all {len(decided)} versions in which the script was run, {span}"
+        if self.shifts:
+            return "; ".join((told, *map(str, self.shifts)))
         return f"{told}; between them not tried: {named(self.untried)}" if self.untried else told
 
 

@@ -16,7 +16,7 @@ from conformance.errors import ConformanceError, UsageError
 
 if TYPE_CHECKING:
     from conformance.bisection import Trying
-    from conformance.history import History, Trial
+    from conformance.history import Change, History, Trial
 
 
 @click.command()
@@ -128,9 +128,18 @@ def _answer(known: History, *, broken_off: bool) -> str:
     told = plain(known)
     if broken_off:
         return f"{told}; broken off"
-    if known.status in (THERE, ABSENT) and known.untried:
+    if known.status in (THERE, ABSENT) and not known.shifts and known.untried:
         return f"{told}. Both ends say the same, so there is nothing to halve; --all tries every version"
     return told
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "version": change.after.version,
+        "before": change.before.version,
+        "failed": list(change.failed),
+        "untried": list(change.untried),
+    }
 
 
 def _object(known: History, script: str, signature: str) -> dict[str, Any]:
@@ -141,16 +150,8 @@ def _object(known: History, script: str, signature: str) -> dict[str, Any]:
         "package": known.package,
         "status": known.status,
         "answer": str(known),
-        "changes": [
-            {
-                "began": change.began,
-                "version": change.after.version,
-                "before": change.before.version,
-                "failed": list(change.failed),
-                "untried": list(change.untried),
-            }
-            for change in known.changes
-        ],
+        "changes": [{"began": change.began, **_change(change)} for change in known.changes],
+        "other_numbers": [_change(change) for change in known.shifts],
         "versions": msgspec.to_builtins(known.trials),
         "untried": list(known.untried),
     }

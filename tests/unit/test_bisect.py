@@ -21,6 +21,7 @@ from conformance.cli.bisect import line
 from conformance.errors import ConformanceError, UsageError
 from conformance.finding import Finding
 from conformance.history import ABSENT, BEGAN, ENDED, ERROR, SEVERAL, THERE, UNKNOWN, History, Trial, by_age
+from conformance.history import numbers as numbers_in
 from conformance.installation import Installations, InstallError
 from conformance.releases import PACKAGES, beside, concerning, offered, requirement
 from conformance.releases import given as given_versions
@@ -103,6 +104,56 @@ def test_where_the_ends_agree_nothing_is_searched_and_no_change_is_claimed(outco
     assert (history.status, history.changes) == (status, ())
     assert history.untried == ("3.2.0", "3.3.0")
     assert "between them not tried: 3.2.0, 3.3.0" in str(history)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 17])
+def test_the_version_from_which_on_it_diverges_by_other_numbers_is_found_and_called_no_beginning(count: int) -> None:
+    for boundary in range(1, count):
+        told = searched(
+            names(count),
+            lambda name, first=f"3.{boundary}.0": trial(
+                name, DIVERGES, numbers=(1.0, 2.0 if by_age(name) < by_age(first) else 3.0)
+            ),
+        )
+        history = History(package="keras", versions=names(count)).taking(
+            [item for item in told if isinstance(item, Trial)]
+        )
+        assert len(history.trials) <= math.ceil(math.log2(count)) + 2
+        assert (history.status, history.changes) == (THERE, ())
+        (shift,) = history.shifts
+        assert (shift.before.version, shift.after.version) == (f"3.{boundary - 1}.0", f"3.{boundary}.0")
+        assert f"other numbers in 3.{boundary}.0 than in 3.{boundary - 1}.0" in str(history)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said", "same"),
+    [
+        ((0.25, -2.0, 4.0), "Keras 3.9.0 DIVERGES: more than 1e-06 apart", True),
+        ((0.2501, -2.001, 4.001), "Keras 3.9.0 DIVERGES: more than 1e-06 apart", True),
+        ((0.25, -2.0), "Keras 3.9.0 DIVERGES: more than 1e-06 apart", False),
+        ((0.5, -2.0, 4.0), "Keras 3.9.0 DIVERGES: more than 1e-06 apart", False),
+        ((0.25, -2.0, 4.0), "Keras 3.9.0 DIVERGES: ValueError shape (2, 3)", False),
+    ],
+)
+def test_what_is_rounded_otherwise_is_the_same_and_what_is_off_by_something_else_is_not(
+    numbers: tuple[float, ...], said: str, same: bool
+) -> None:
+    here = trial("3.8.0", DIVERGES, numbers=(0.25, -2.0, 4.0), said="Keras 3.8.0 DIVERGES: more than 1e-06 apart")
+    assert here.like(trial("3.9.0", DIVERGES, numbers=numbers, said=said)) == same
+    assert not here.like(trial("3.9.0", CONFORMS, numbers=numbers, said=said))
+
+
+def test_a_ratio_to_nearly_nothing_hides_no_other_number() -> None:
+    here, there = (trial("3.8.0", DIVERGES, numbers=(number, 0.5, 3e9)) for number in (0.25, 0.75))
+    assert not here.like(there)
+
+
+def test_numbers_are_those_that_were_printed_and_no_versions_or_places() -> None:
+    printed = (
+        "/envs/keras-3.5.0-a98826f3/keras/src/core.py:12: UserWarning: since 3.4.1\n"
+        "loss: [0.6369 -1.] instead of [3.1e-05], ratio [2.]\n"
+    )
+    assert numbers_in(printed) == (0.6369, -1.0, 3.1e-5, 2.0)
 
 
 def test_every_version_is_tried_oldest_first_when_all_are_asked_for() -> None:
@@ -329,6 +380,7 @@ SCRIPT = """import sys
 import keras
 
 code, text = {table}[keras.__version__]
+print("loss:", float(code) / 3)
 print("Keras", keras.__version__, text)
 sys.exit(code)
 """
@@ -357,7 +409,7 @@ def test_the_version_in_front_is_the_one_that_runs_and_nothing_of_the_outside_is
     monkeypatch.setenv("PYTHONPATH", str(other.parent))
     path = script(tmp_path / "repro.py", outcomes(v5=DIVERGES))
     done = bisect.tried(path, "keras", "3.5.0", Installations(tmp_path / "envs", Pip()))
-    assert (done.outcome, done.said) == (DIVERGES, "Keras 3.5.0 DIVERGES: 2 apart")
+    assert (done.outcome, done.said, done.numbers) == (DIVERGES, "Keras 3.5.0 DIVERGES: 2 apart", (1 / 3,))
 
 
 def test_an_exit_code_alone_is_no_divergence() -> None:
@@ -525,6 +577,8 @@ def test_what_the_corpus_says_of_other_versions_agrees_with_what_it_says_of_thes
             for known in entry.verdicts:
                 if known.tensorflow == item.tensorflow and known.keras in versions:
                     assert known.keras in (item.diverges if known.signatures else item.conforms), entry.name
+        # `otherwise` is meant against the newest.
+        assert not any(trial.said for trial in entry.history.decided[-1:]), entry.name
 
 
 # The file.
