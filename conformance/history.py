@@ -115,10 +115,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         if self.before.outcome == self.after.outcome:
-            return (
-                f"other numbers in {self.after.version} than in {self.before.version}, so what diverges in the two may"
-                f" not be the same{self._between()}{self._other()}"
-            )
+            more = f"{self._between()}{self._other()}".removeprefix("; ")
+            told = f"other numbers in {self.after.version} than in {self.before.version}"
+            return f"{told} ({more})" if more else told
         verb = BEGAN if self.began else ENDED
         before, after = self.before.version, self.after.version
         told = f"{verb} in {after} ({before} {self.before.outcome}"
@@ -218,20 +217,24 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
             return BEGAN if self.changes[0].began else ENDED
         return THERE if self.decided[0].outcome == DIVERGES else ABSENT
 
+    @property
+    def _caution(self) -> str:
+        return "; by other numbers it may be something else that diverges" if self.shifts else ""
+
     def __str__(self) -> str:
         """What it comes to, in a sentence without an end."""
         decided = self.decided
         if not decided:
             return f"in no version of {self.package} could the script be run, of {len(self.trials)} tried"
         if self.changes:
-            return f"{self.package}: {'; '.join(map(str, self._turns))}"
+            return f"{self.package}: {'; '.join(map(str, self._turns))}{self._caution}"
         verb = "there" if self.status == THERE else "not there"
         if len(decided) == 1:
             return f"{self.package}: {verb} in {decided[0].version}, the only version in which the script was run"
         span = f"from {decided[0].version} to {decided[-1].version}"
         told = f"{self.package}: {verb} in all {len(decided)} versions in which the script was run, {span}"
         if self.shifts:
-            return "; ".join((told, *map(str, self.shifts)))
+            return "; ".join((told, *map(str, self.shifts))) + self._caution
         return f"{told}; between them not tried: {named(self.untried)}" if self.untried else told
 
 
