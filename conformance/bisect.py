@@ -156,7 +156,7 @@ def tried(script: Path, package: str, of: str, installations: Installations, giv
     return Trial(
         version=of,
         outcome=outcome,
-        beside=there.versions,
+        beside={name: found for name, found in there.versions.items() if name != PACKAGES[package].holds},
         said=shortened(said, _SAID),
         numbers=numbers("\n".join(before)) if outcome == DIVERGES else (),
         seconds=_since(begun),

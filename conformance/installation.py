@@ -33,9 +33,9 @@ _RUN = (
     "import runpy, sys; sys.path[:0] = sys.argv[2:]; sys.argv[:] = sys.argv[1:2]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-_ASK = (
+ASK = (
     "import importlib.metadata as m, json; "
-    "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+    "print(json.dumps({d.metadata['Name'].lower().replace('_', '-'): d.version for d in m.distributions()}))"
 )
 
 
@@ -50,7 +50,7 @@ class Installation:
     Attributes:
         python: the interpreter.
         first: folders that are searched before what is installed.
-        versions: what else is there that a finding depends on.
+        versions: what is installed that a finding depends on, without those folders.
     """
 
     python: Path
@@ -124,9 +124,7 @@ class Installations:
         def make(place: Path) -> None:
             self._call([*self._pip(), *_INSTALL, "--no-deps", "--target", str(place), requirement])
 
-        place = self._made((requirement,), make)
-        of = requirement.partition("=")[0]
-        return Installation(base.python, (place,), {name: base.versions[name] for name in base.versions if name != of})
+        return Installation(base.python, (self._made((requirement,), make),), base.versions)
 
     def whole(self, requirements: Sequence[str]) -> Installation:
         """A virtual environment with these.
@@ -178,7 +176,7 @@ class Installations:
     def _versions(self, place: Path) -> dict[str, str]:
         if not _python(place).exists():
             return {}
-        there = json.loads(self._call([str(_python(place)), "-I", "-c", _ASK]))
+        there = json.loads(self._call([str(_python(place)), "-I", "-c", ASK]))
         found = {"tensorflow": next((there[name] for name in TENSORFLOWS if name in there), None)}
         found |= {name: there.get(name) for name in _NAMES[1:]}
         return {**{name: version for name, version in found.items() if version}, "python": platform.python_version()}

@@ -21,6 +21,7 @@ class Package:
     """A package that a finding can be traced through.
 
     Attributes:
+        holds: what it is a distribution of.
         first: its first release that concerns us.
         pure: whether it is Python alone and is put in front of an installation that is there, for a few megabytes in
             the place of a gigabyte.
@@ -29,15 +30,17 @@ class Package:
             this process runs in.
     """
 
+    holds: str
     first: str
     pure: bool
     beside: tuple[tuple[Range, tuple[str, ...]], ...]
 
 
-_TENSORFLOW = Package("2.16", pure=False, beside=((parse_range("tensorflow>=2.16"), ("{keras}",)),))
+_TENSORFLOW = Package("tensorflow", "2.16", pure=False, beside=((parse_range("tensorflow>=2.16"), ("{keras}",)),))
 
 PACKAGES: dict[str, Package] = {
     "keras": Package(
+        "keras",
         "3.0",
         pure=True,
         beside=(

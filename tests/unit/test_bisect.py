@@ -284,7 +284,7 @@ class Pip:
             (python.parents[1] / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
             return ""
         if "-c" in told:
-            return json.dumps({"tensorflow-cpu": "2.16.2", "numpy": "1.26.4", "six": "1"})
+            return json.dumps({"tensorflow-cpu": "2.16.2", "keras": "3.15.1", "numpy": "1.26.4", "six": "1"})
         if "index" in told:
             if "--json" in told:
                 raise InstallError("no such option: --json")
@@ -309,7 +309,12 @@ def test_an_installation_is_made_once_and_used_again(tmp_path: Path) -> None:
     pip = Pip()
     first = Installations(tmp_path, pip).overlay("keras==3.5.0", ("tensorflow",))
     assert pip.made == ["tensorflow", "keras==3.5.0"]
-    assert first.versions == {"tensorflow": "2.16.2", "numpy": "1.26.4", "python": first.versions["python"]}
+    assert first.versions == {
+        "tensorflow": "2.16.2",
+        "keras": "3.15.1",
+        "numpy": "1.26.4",
+        "python": first.versions["python"],
+    }
     assert Installations(tmp_path, pip).overlay("keras==3.5.0", ("tensorflow",)) == first
     assert len(pip.made) == 2
 
@@ -421,6 +426,23 @@ def test_an_exit_code_alone_is_no_divergence() -> None:
     assert bisect.outcome_of(2, "DIVERGES\n") == ERROR
     assert bisect.outcome_of(None, "DIVERGES\n[killed after 300 seconds]\n") == ERROR
     assert bisect.outcome_of(0, "CONFORMS\n") == CONFORMS
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_a_version_ran_with_is_told_and_the_package_itself_is_not(tmp_path: Path, package: str) -> None:
+    path = tmp_path / "repro.py"
+    path.write_text("print('CONFORMS')\n")
+    done = bisect.tried(path, package, "3.5.0", Installations(tmp_path / "envs", Pip()), ("numpy<2",))
+    assert done.outcome == CONFORMS
+    assert done.beside.keys() == {"tensorflow", "keras", "numpy", "python"} - {PACKAGES[package].holds}
+
+
+def test_the_names_of_distributions_are_read_however_they_are_written(tmp_path: Path) -> None:
+    info = tmp_path / "tensorflow_macos-2.18.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow_macos\nVersion: 2.18.1\n")
+    code = f"import sys; sys.path[:] = [{str(tmp_path)!r}, *sys.path]; {installation.ASK}"
+    assert json.loads(installation.called([sys.executable, "-c", code]))["tensorflow-macos"] == "2.18.1"
 
 
 def test_what_cannot_be_installed_is_an_error_with_what_pip_said(tmp_path: Path) -> None:
