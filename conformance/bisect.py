@@ -115,12 +115,12 @@ def trace(about: Subject, search: Search, installations: Installations) -> Gener
             raise UsageError(
                 f"pip offers no version of {search.package} that could be tried; name some with --versions"
             )
+    history = History(package=search.package, versions=versions, whole=search.versions is None)
     versions = limited(versions, search.good, search.bad)
 
     def ask(of: str) -> Trial:
         return tried(about.script, search.package, of, installations, search.beside)
 
-    history = History(package=search.package, versions=versions)
     try:
         for told in searched(versions, ask, every=search.every):
             yield told

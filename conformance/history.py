@@ -101,12 +101,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         after: the newer one.
         failed: the versions between them in which it could not be run.
         untried: those in which it was not tried.
+        next_to: whether the two are known to be next to each other, with no version between them.
     """
 
     before: Trial
     after: Trial
     failed: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
+    next_to: bool = False
 
     @property
     def began(self) -> bool:
@@ -121,7 +123,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         verb = BEGAN if self.began else ENDED
         before, after = self.before.version, self.after.version
         told = f"{verb} in {after} ({before} {self.before.outcome}"
-        if self.failed or self.untried:
+        if not self.next_to:
             told = f"{verb} after {before} and not later than {after} ({before} {self.before.outcome}, {after}"
             told += f" {self.after.outcome}"
         return f"{told}{self._between()}{self._other()})"
@@ -146,20 +148,25 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         package: the package's name.
-        versions: those that were asked about, oldest first.
+        versions: those that are known, oldest first.
         trials: those in which the script was tried, oldest first.
+        whole: whether `versions` has all that there are; where somebody has named some, others may lie between.
     """
 
     package: str
     versions: tuple[str, ...]
     trials: tuple[Trial, ...] = ()
+    whole: bool = False
 
-    def taking(self, trials: Iterable[Trial], versions: Iterable[str] = ()) -> History:
+    def taking(self, trials: Iterable[Trial], versions: Iterable[str] = (), *, whole: bool = False) -> History:
         """The same with more trials; of two of one version the later one counts."""
         of = {trial.version: trial for trial in (*self.trials, *trials)}
         asked = sorted({*self.versions, *versions, *of}, key=by_age)
         return History(
-            package=self.package, versions=tuple(asked), trials=tuple(of[name] for name in asked if name in of)
+            package=self.package,
+            versions=tuple(asked),
+            trials=tuple(of[name] for name in asked if name in of),
+            whole=self.whole or whole,
         )
 
     @property
@@ -169,7 +176,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def untried(self) -> tuple[str, ...]:
-        """The versions that were asked about and not tried, among those between the first and the last decided."""
+        """The versions that are known and were not tried, among those between the first and the last decided."""
         tried, ends = {trial.version for trial in self.trials}, [trial.version for trial in self.decided]
         return tuple(name for name in self._between(*ends[:1], *ends[1:][-1:]) if name not in tried)
 
@@ -196,6 +203,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
                         after=after,
                         failed=tuple(name for name in between if name in failed),
                         untried=tuple(name for name in between if name not in failed),
+                        next_to=self.whole and not between,
                     )
                 )
         return tuple(found)

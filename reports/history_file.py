@@ -61,7 +61,7 @@ def write_history(folder: Path, history: History) -> History:
     """
     kept = {item.package: item for item in read_histories(folder)}
     before = kept.get(history.package, History(package=history.package, versions=()))
-    kept[history.package] = before.taking(history.trials, history.versions)
+    kept[history.package] = before.taking(history.trials, history.versions, whole=history.whole)
     data = {
         "format": FORMAT,
         "script": _digest(folder),

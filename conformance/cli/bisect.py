@@ -137,6 +137,7 @@ def _change(change: Change) -> dict[str, Any]:
     return {
         "version": change.after.version,
         "before": change.before.version,
+        "next_to": change.next_to,
         "failed": list(change.failed),
         "untried": list(change.untried),
     }

@@ -44,7 +44,9 @@ def found(outcomes: Sequence[str], *, every: bool = False) -> History:
     """The history that a search makes where the versions have these outcomes, oldest first."""
     of = dict(zip(names(len(outcomes)), outcomes, strict=True))
     told = searched(of, lambda name: trial(name, of[name]), every=every)
-    return History(package="keras", versions=tuple(of)).taking([item for item in told if isinstance(item, Trial)])
+    return History(package="keras", versions=tuple(of), whole=True).taking(
+        [item for item in told if isinstance(item, Trial)]
+    )
 
 
 def trial(version: str, outcome: str, **others: Any) -> Trial:
@@ -193,7 +195,7 @@ def test_the_search_keeps_within_what_is_said_to_conform_and_to_diverge(
 
 
 def test_a_change_with_another_tensorflow_beside_it_says_so() -> None:
-    told = History(package="keras", versions=()).taking(
+    told = History(package="keras", versions=(), whole=True).taking(
         [
             trial("3.4.1", CONFORMS, beside={"tensorflow": "2.16.2", "numpy": "1.26.4"}),
             trial("3.5.0", DIVERGES, beside={"tensorflow": "2.21.0", "numpy": "1.26.4"}),
@@ -210,6 +212,14 @@ def test_a_search_that_was_broken_off_names_what_it_did_not_try() -> None:
         "keras: began after 3.0.0 and not later than 3.4.0 (3.0.0 conforms, 3.4.0 diverges; between them not tried:"
         " 3.1.0, 3.2.0, 3.3.0)"
     )
+
+
+def test_between_versions_that_somebody_has_named_others_may_lie() -> None:
+    told = History(package="keras", versions=()).taking([trial("3.5.0", CONFORMS), trial("3.8.0", DIVERGES)])
+    assert str(told) == "keras: began after 3.5.0 and not later than 3.8.0 (3.5.0 conforms, 3.8.0 diverges)"
+    whole = told.taking((), ("3.5.0", "3.8.0"), whole=True)
+    assert str(whole) == "keras: began in 3.8.0 (3.5.0 conforms)"
+    assert whole.taking([trial("3.9.0", CONFORMS)]).whole
 
 
 def test_versions_are_sorted_as_they_came_out() -> None:
@@ -507,7 +517,7 @@ def test_json_is_one_object_with_every_version(run: Any, tmp_path: Path) -> None
     data = json.loads(out)
     assert (code, data["status"], data["package"], data["signature"]) == (cli.OK, BEGAN, "keras", None)
     assert data["changes"] == [
-        {"began": True, "version": "3.9.0", "before": "3.5.0", "failed": ["3.7.0"], "untried": []}
+        {"began": True, "version": "3.9.0", "before": "3.5.0", "next_to": False, "failed": ["3.7.0"], "untried": []}
     ]
     assert [(item["version"], item["outcome"]) for item in data["versions"]] == [
         ("3.5.0", CONFORMS),

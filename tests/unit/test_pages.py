@@ -256,7 +256,8 @@ def test_what_the_script_of_a_case_did_in_other_versions_is_told_of_the_signatur
     monkeypatch.setattr(known, "entries", lambda: (entry,))
     first, second = entry.verdicts[0].signatures
     told = (
-        "The script of its case `rows_43_in_16` was tried in other versions of keras: began in 3.8.0 (3.5.0 conforms)."
+        "The script of its case `rows_43_in_16` was tried in other versions of keras: began after 3.5.0 and not later"
+        " than 3.8.0 (3.5.0 conforms, 3.8.0 diverges)."
     )
     assert told in recorded(first, HERE).since
     assert "is not recorded" not in recorded(first, HERE).since
