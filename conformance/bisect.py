@@ -151,7 +151,10 @@ def tried(script: Path, package: str, of: str, installations: Installations, giv
         return Trial(version=of, outcome=ERROR, said=str(error), seconds=_since(begun))
     code, output = run(there.command(script), _PATIENCE)
     outcome = outcome_of(code, output)
-    *before, last = [line for line in output.splitlines() if line.strip()] or [""]
+    shown = [line for line in output.splitlines() if line.strip()] or [""]
+    # An exception that a script quotes may go on for lines.
+    at = max((place for place, line in enumerate(shown) if outcome == DIVERGES and SAYS in line), default=-1)
+    before, last = shown[:at], shown[at]
     said = last if outcome != ERROR or code is None else f"exit code {code}: {last}"
     return Trial(
         version=of,

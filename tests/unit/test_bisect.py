@@ -438,6 +438,14 @@ def test_an_exit_code_alone_is_no_divergence() -> None:
     assert bisect.outcome_of(0, "CONFORMS\n") == CONFORMS
 
 
+def test_an_exception_that_goes_on_for_lines_is_told_by_its_first(tmp_path: Path) -> None:
+    path = tmp_path / "repro.py"
+    said = "DIVERGES: ValueError in user code:\n\n  File 1.5"
+    path.write_text(f"import sys\nprint('loss: 0.5')\nprint({said!r})\nsys.exit(1)\n")
+    done = bisect.tried(path, "keras", "3.5.0", Installations(tmp_path / "envs", Pip()))
+    assert (done.outcome, done.said, done.numbers) == (DIVERGES, "DIVERGES: ValueError in user code:", (0.5,))
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_a_version_ran_with_is_told_and_the_package_itself_is_not(tmp_path: Path, package: str) -> None:
     path = tmp_path / "repro.py"
