@@ -24,11 +24,13 @@ import msgspec
 from conformance.baseline import Baseline, Known
 from conformance.case import Case, load_case
 from conformance.errors import UsageError
+from conformance.history import History, Outcome, Trial
 from conformance.versions import DISTRIBUTIONS
 
 __all__ = [
     "Entry",
     "Recorded",
+    "Tried",
     "baseline",
     "entries",
     "entries_showing",
@@ -51,6 +53,35 @@ class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     signatures: tuple[str, ...] = ()
 
 
+class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `conformance bisect` saw of a case's script: the versions of Keras by outcome, with one TensorFlow.
+
+    `otherwise` are those in which it diverges by other numbers than in the newest of them all.
+    """
+
+    tensorflow: str
+    diverges: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
+    conforms: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The same, a version each."""
+        of: tuple[tuple[Outcome, str, tuple[str, ...]], ...] = (
+            ("diverges", "", self.diverges),
+            ("diverges", "DIVERGES otherwise", self.otherwise),
+            ("conforms", "", self.conforms),
+            ("error", "", self.error),
+        )
+        beside = {"tensorflow": self.tensorflow}
+        return [
+            Trial(version=name, outcome=outcome, beside=beside, said=said)
+            for outcome, said, names in of
+            for name in names
+        ]
+
+
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is known of one case.
 
@@ -64,6 +95,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         cure: what to write or do instead.
         link: where it is told or discussed, if anywhere.
         about: the signature that the case is about; empty for the first of those it shows.
+        tried: what its script did in other versions, which shows the first signature alone.
     """
 
     name: str
@@ -75,6 +107,17 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     cure: str
     link: str = ""
     about: str = ""
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def history(self) -> History:
+        """In which versions of Keras its script was tried, and what follows."""
+        trials = [trial for item in self.tried for trial in item.trials]
+        return History(package="keras", versions=()).taking(trials)
+
+    def scripted(self, signature: str) -> bool:
+        """Whether a signature is the one that its script shows."""
+        return any(item.signatures[:1] == (signature,) for item in self.verdicts)
 
     def tells(self, signature: str) -> bool:
         """Whether a signature, of the several that a case may show, is the one it is about."""

@@ -10,6 +10,8 @@ from conformance.finding import Environment
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos", "tf-nightly", "tf-nightly-cpu")
 """The distributions that hold TensorFlow."""
 
+_NONE = "not installed"
+
 
 def version(*distributions: str) -> str:
     """The version of the first of these distributions that is installed, or `not installed`."""
@@ -18,7 +20,12 @@ def version(*distributions: str) -> str:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return "not installed"
+    return _NONE
+
+
+def distribution(*distributions: str) -> str | None:
+    """The first of these distributions that is installed, by its name."""
+    return next((name for name in distributions if version(name) != _NONE), None)
 
 
 def installed() -> dict[str, str]:

@@ -44,8 +44,8 @@ class Range:
 
     def holds(self, version: str) -> bool:
         """Whether a version is in the range; never one that does not begin with a number."""
-        found = _release(version)
-        return bool(found) and all(_BOUNDS[comparison](found, _release(of)) for comparison, of in self.bounds)
+        found = release(version)
+        return bool(found) and all(_BOUNDS[comparison](found, release(of)) for comparison, of in self.bounds)
 
 
 def parse_range(text: str) -> Range:
@@ -85,8 +85,8 @@ def concerned(ranges: tuple[str, ...], installed: Mapping[str, str]) -> bool:
     return all(item.holds(installed.get(item.distribution, "")) for item in read)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a release without the zeros at its end, for 3.15 and 3.15.0 are one."""
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a release without the zeros at its end, for 3.15 and 3.15.0 are one; none where it has none."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(number) for number in match[0].split(".")] if match else []
     while len(numbers) > 1 and numbers[-1] == 0:

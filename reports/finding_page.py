@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
 from conformance.case import Case, to_json
 from conformance.costs import Costs, partial, retraced
 from conformance.finding import NOT_RUN, REPRODUCED, Finding
+from conformance.history import History
 from conformance.margin import Margins, ratio_of
 from conformance.raised import Raised
 from conformance.reports.chart import heat, plot
@@ -38,12 +40,13 @@ _ULPS = 1_000
 """A distance of more units in the last place says nothing that the amount does not."""
 
 
-def finding_page(finding: Finding, script: str) -> FindingPage:
+def finding_page(finding: Finding, script: str, histories: Sequence[History] = ()) -> FindingPage:
     """The page of a finding.
 
     Args:
         finding: the finding.
         script: its repro script; empty where none can be written.
+        histories: in which versions its script was tried, a package each.
     """
     item, verdict = finding.observation, finding.verdict
     found = item.divergence
@@ -60,7 +63,7 @@ def finding_page(finding: Finding, script: str) -> FindingPage:
         expected=tuple(_expected(found)),
         definition=_definition(item, verdict.case),
         reason=_reason(item),
-        recorded=recorded(item.signature, finding.environment),
+        recorded=recorded(item.signature, finding.environment, histories),
         arms=_arms(verdict.arms, verdict.costs),
         rounding=verdict.rounding,
         heats=tuple(heat(each) for each in comparisons),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from conformance.case import load_case, to_json
 from conformance.errors import UsageError
 from conformance.finding import NOT_RUN, Environment, Finding
+from conformance.history import History
 from conformance.reports.finding_page import finding_page
 from conformance.reports.html import finding_html
 from conformance.reports.markdown import written
@@ -61,13 +62,13 @@ def write_finding(finding: Finding, script: str, directory: Path) -> Path:
     return place
 
 
-def pages(finding: Finding, script: str) -> dict[str, str]:
-    """The pages of a finding by their names.
+def pages(finding: Finding, script: str, histories: Sequence[History] = ()) -> dict[str, str]:
+    """The pages of a finding by their names; `histories` are what its folder holds of other versions.
 
     A page that cannot be written says so, and takes nothing with it: what was found is in `finding.json`.
     """
     try:
-        page = finding_page(finding, script)
+        page = finding_page(finding, script, histories)
         return {name: write(page) for name, write in PAGES.items()}
     except Exception as error:  # noqa: BLE001 - whatever a page stumbles over, the finding must not be lost
         return {"report.md": f"The pages of this finding could not be written: {markdown(error)}\n"}

@@ -7,9 +7,12 @@ only where the corpus names it, and where nothing is recorded that is said.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from conformance.cases import Entry, entries
 from conformance.finding import Environment
+from conformance.history import History
 from conformance.reports.page import Recorded
 from conformance.reports.text import quoted
 
@@ -17,13 +20,20 @@ _NAMES = re.compile(r"\bkeras\.src\.[\w.]*\w|\b[A-Z]\w*\._{0,2}[a-z]\w*|(?<=\()_
 """A function with its module, a method with its class, and a function by its name that an explanation sets apart."""
 
 
-def recorded(signature: str, environment: Environment) -> Recorded:
-    """What the corpus says of a signature.
+def recorded(signature: str, environment: Environment, histories: Sequence[History] = ()) -> Recorded:
+    """What the corpus says of a signature, and what trying the finding's script in other versions has shown.
 
     Args:
         signature: the signature.
         environment: where the finding was made.
+        histories: in which versions its script was tried, a package each.
     """
+    known = _known(signature, environment)
+    tried = [f"Its script was tried in other versions of {history}." for history in histories if history.trials]
+    return replace(known, since=" ".join((known.since, *tried)))
+
+
+def _known(signature: str, environment: Environment) -> Recorded:
     found = _entries(signature)
     here = f"Keras {environment.keras} with TensorFlow {environment.tensorflow}"
     if not found:
@@ -50,9 +60,16 @@ def _since(found: list[Entry], signature: str, here: str) -> str:
             versions = f"Keras {item.keras} with TensorFlow {item.tensorflow}"
             (seen if signature in item.signatures else unseen).add(versions)
     told = f"Found here on {here}. The corpus records it on {_listed(seen)}"
+    tried = [
+        f"The script of its case {quoted(entry.name)} was tried in other versions of {entry.history}."
+        for entry in found
+        if entry.tried and entry.scripted(signature)
+    ]
     if unseen - seen:
-        return f"{told}, and that it does not occur on {_listed(unseen - seen)}."
-    return f"{told}; on which version it began is not recorded."
+        told = f"{told}, and that it does not occur on {_listed(unseen - seen)}."
+    else:
+        told = f"{told}." if tried else f"{told}; on which version it began is not recorded."
+    return " ".join((told, *tried))
 
 
 def _listed(versions: set[str]) -> str:

@@ -14,6 +14,7 @@ from conformance.reports import calibration, summary
 from conformance.reports.campaign_page import campaign_page
 from conformance.reports.finding_page import title
 from conformance.reports.folder import load_finding, pages, write_file
+from conformance.reports.history_file import read_histories
 from conformance.reports.html import campaign_html
 
 EVENTS = "events.jsonl"
@@ -52,7 +53,7 @@ def render_finding(folder: Path) -> list[Path]:
         script = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    made = pages(finding, script)
+    made = pages(finding, script, read_histories(folder))
     for name, text in made.items():
         write_file(folder / name, text)
     return [folder / name for name in made]

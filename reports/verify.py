@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.finding import NOT_REPRODUCED, REPRODUCED
 from conformance.reports.text import lines
+
+SAYS = "DIVERGES"
+"""What a script prints where the divergence is there; an exit code of 1 alone may be that of an import that failed."""
 
 _KEPT = 20_000
 # What TensorFlow says of itself while it is imported, whatever its log level.
@@ -31,12 +35,24 @@ def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
         `reproduced` where it exits with 1 and says DIVERGES, else `not reproduced`; and what it printed, with a last
         line saying how it ended where that was otherwise.
     """
+    code, output = run([sys.executable, "-I", str(script.resolve())], timeout)
+    if code == 1 and SAYS in output:
+        return REPRODUCED, output
+    return NOT_REPRODUCED, output if code is None else output + f"[exit code {code}]\n"
+
+
+def run(command: Sequence[str], timeout: float) -> tuple[int | None, str]:
+    """Run a command in an empty directory, without the variables of Python's own and without input.
+
+    Returns:
+        The exit code, None where it was killed; and what was printed, with a last line saying so then.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with tempfile.TemporaryDirectory() as directory:
         try:
-            done = subprocess.run(  # noqa: S603 - the script is this package's own writing
-                [sys.executable, "-I", str(script.resolve())],
+            done = subprocess.run(  # noqa: S603 - the script of a finding, which somebody asked to run
+                command,
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -46,11 +62,8 @@ def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return NOT_REPRODUCED, _text(error.stdout) + f"[killed after {timeout:g} seconds]\n"
-    output = _text(done.stdout)
-    if done.returncode == 1 and "DIVERGES" in output:
-        return REPRODUCED, output
-    return NOT_REPRODUCED, output + f"[exit code {done.returncode}]\n"
+            return None, _text(error.stdout) + f"[killed after {timeout:g} seconds]\n"
+    return done.returncode, _text(done.stdout)
 
 
 def verify_text(script: str, timeout: float = 180) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The command line, a command a module: `conformance run`, `check`, `replay`, `accept`, `report`, `info`.
+"""The command line, a command a module: `conformance run`, `check`, `replay`, `accept`, `report`, `bisect`, `info`.
 
 Exit codes: 0 everything conforms, or diverges only as the baseline says; 1 a divergence that is news; 2 bad usage or
 bad input, one line on standard error, or a case that is unsupported; 3 the run itself failed.
@@ -12,6 +12,7 @@ import sys
 import click
 
 from conformance.cli.accept import accept as accept_command
+from conformance.cli.bisect import bisect as bisect_command
 from conformance.cli.check import check as check_command
 from conformance.cli.codes import FAILED, INTERRUPTED, NEWS, OK, USAGE
 from conformance.cli.info import info as info_command
@@ -48,5 +49,13 @@ def commands() -> None:
     """Find out where two trainings that should agree do not: model.fit and a custom loop, one device and many."""
 
 
-for _command in (run_command, check_command, replay_command, accept_command, report_command, info_command):
+for _command in (
+    run_command,
+    check_command,
+    replay_command,
+    accept_command,
+    report_command,
+    bisect_command,
+    info_command,
+):
     commands.add_command(_command)

@@ -14,13 +14,13 @@ import pytest
 
 from conformance.baseline import Known
 from conformance.case import Case
-from conformance.cases import entries
+from conformance.cases import Tried, entries
 from conformance.errors import UsageError
 from conformance.events import BaselineCompared, Event, Occurrence, Problem, RunStarted, to_line
 from conformance.finding import Environment, Finding
 from conformance.margin import Margin, Margins
 from conformance.reports import folder as folder_module
-from conformance.reports import markdown, summary
+from conformance.reports import known, markdown, summary
 from conformance.reports.campaign_page import NOT_MINIMIZED, campaign_page
 from conformance.reports.chart import heat, level, plot
 from conformance.reports.finding_page import finding_page
@@ -245,6 +245,26 @@ def test_a_known_signature_names_the_function_in_the_source_and_the_versions() -
     assert "keras.src.losses.loss.reduce_values" in found.where
     assert "Keras 3.15.1 with TensorFlow 2.21.0" in found.since
     assert "case `scalar_loss` of the corpus" in found.notes[0]
+
+
+def test_what_the_script_of_a_case_did_in_other_versions_is_told_of_the_signature_that_it_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (entry,) = (each for each in entries() if each.name == "rows_43_in_16")
+    tried = (Tried(tensorflow="2.21.0", conforms=("3.5.0",), diverges=("3.8.0", "3.15.1")),)
+    entry = msgspec.structs.replace(entry, tried=tried)
+    monkeypatch.setattr(known, "entries", lambda: (entry,))
+    first, second = entry.verdicts[0].signatures
+    told = (
+        "The script of its case `rows_43_in_16` was tried in other versions of keras: began after 3.5.0 and not later"
+        " than 3.8.0 (3.5.0 conforms, 3.8.0 diverges)."
+    )
+    assert told in recorded(first, HERE).since
+    assert "is not recorded" not in recorded(first, HERE).since
+    assert told not in recorded(second, HERE).since
+    bare = msgspec.structs.replace(entry, tried=())
+    monkeypatch.setattr(known, "entries", lambda: (bare,))
+    assert "on which version it began is not recorded" in recorded(first, HERE).since
 
 
 def test_of_an_unknown_signature_nothing_is_said_but_that() -> None:
