@@ -12,7 +12,8 @@ from conformance import cases, devices
 from conformance.arm import parse_placement
 from conformance.errors import UnsupportedError
 from conformance.finding import REPRODUCED
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
+from conformance.plan import Plan
 from conformance.reports.folder import write_file
 from conformance.reports.repro import script
 from conformance.reports.verify import verify

@@ -15,7 +15,8 @@ from conformance.case import Case
 from conformance.defaults import hold
 from conformance.errors import UsageError
 from conformance.failure import divergence_error
-from conformance.judge import Judge, Plan, judge_case
+from conformance.judge import Judge, judge_case
+from conformance.plan import Plan
 from conformance.prepare import release
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training

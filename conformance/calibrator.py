@@ -17,7 +17,7 @@ from conformance.calibration import FAILED, ITSELF, Calibration, Item, Ratios, W
 from conformance.case import Case
 from conformance.compare import compare
 from conformance.errors import UnsupportedError, UsageError
-from conformance.judge import Plan
+from conformance.plan import Plan
 from conformance.prepare import PreparedArm, release
 from conformance.referee.departure import Judgement
 from conformance.referee.judgement import Referee

@@ -28,8 +28,9 @@ from conformance import cases
 from conformance.arm import Placement, parse_arm
 from conformance.attribution import REFEREE
 from conformance.case import Case
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.passes import simplified
+from conformance.plan import Plan
 from conformance.simplicity import simplicity
 from conformance.sketch import sketched
 from conformance.verdict import EVERY_ARM, Observation, Verdict

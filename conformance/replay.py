@@ -77,7 +77,8 @@ def _replayed(folder: Path, finding: Finding, replicas: int) -> Replayed:
 
 def _judged(finding: Finding, replicas: int) -> Verdict:
     from conformance import devices
-    from conformance.judge import Plan, judge_case
+    from conformance.judge import judge_case
+    from conformance.plan import Plan
 
     if finding.verdict.case is None:
         raise UsageError("it has no case: what was judged were parts of a user's own")

@@ -16,8 +16,9 @@ from hypothesis import seed as seeded
 
 from conformance.case import Case, to_json
 from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.minimize import Shrinking, confirmed, signatures
+from conformance.plan import Plan
 from conformance.strategies import cases
 from conformance.verdict import CONFORMS, DIVERGES, KNOWN, RAISES, Observation, Verdict, verdict_to_data, without_steps
 

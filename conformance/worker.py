@@ -51,7 +51,7 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
     """
     from conformance import devices
     from conformance.environment import environment
-    from conformance.judge import Plan
+    from conformance.plan import Plan
 
     plan = Plan(job.trainers, tuple(map(parse_placement, job.placements)), job.executions)
     devices.set_up(plan.replicas, one_thread=True)

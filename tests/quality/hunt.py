@@ -25,8 +25,9 @@ from conformance.build import parts
 from conformance.case import Case, from_json
 from conformance.deviations import ROUNDING_ULPS
 from conformance.events import CaseStarted, Event
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.minimize import Shrinking, confirmed, signatures
+from conformance.plan import Plan
 from conformance.search import Search
 from conformance.stage import Stage
 from conformance.strategies import cases

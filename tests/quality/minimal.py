@@ -10,8 +10,8 @@ from faults import Fault
 from hunt import Planted, drawn, own, plan_of
 
 from conformance.case import Case
-from conformance.judge import Plan
 from conformance.minimize import Shrinking, confirmed
+from conformance.plan import Plan
 from conformance.verdict import Observation
 
 

@@ -21,7 +21,7 @@ from conformance.case import load_case
 from conformance.errors import UnsupportedError
 from conformance.events import CaseCalibrated, CaseJudged, Event
 from conformance.job import Job
-from conformance.judge import Plan
+from conformance.plan import Plan
 from conformance.prepare import PreparedArm
 from conformance.referee.judgement import Referee
 from conformance.supervisor import supervise

@@ -17,7 +17,8 @@ from conformance.arm import parse_placement
 from conformance.case import from_data, from_json, to_data, to_json
 from conformance.events import CaseJudged, CaseStarted, WorkerDied
 from conformance.job import Job
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
+from conformance.plan import Plan
 from conformance.supervisor import supervise
 
 CLIPNORM = "distribution/gradient/clip_order/clipnorm"

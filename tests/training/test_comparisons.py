@@ -6,8 +6,9 @@ import pytest
 
 from conformance import cases
 from conformance.arm import Placement
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.margin import Margins
+from conformance.plan import Plan
 from conformance.stage import STAGES, Stage
 from conformance.verdict import Verdict, verdict_from_data, verdict_to_data
 

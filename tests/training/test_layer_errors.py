@@ -17,9 +17,10 @@ from conformance import prepare, strategies
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
 from conformance.errors import DivergenceError
 from conformance.frozen import FrozenMap
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.layers import LAYERS
 from conformance.minimize import Shrinking, confirmed
+from conformance.plan import Plan
 from conformance.prepare import PreparedArm
 from conformance.strategies.register_layer import REGISTERED
 

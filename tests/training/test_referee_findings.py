@@ -19,8 +19,9 @@ from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
 from conformance.environment import environment
 from conformance.finding import NOT_REPRODUCED, REPRODUCED, Finding
 from conformance.frozen import FrozenMap
-from conformance.judge import Judge, Plan, judge_case
+from conformance.judge import Judge, judge_case
 from conformance.minimize import Shrinking, confirmed, plan_for, signatures
+from conformance.plan import Plan
 from conformance.prepare import release
 from conformance.referee.departure import Departure, Judgement, Named
 from conformance.replay import STILL, replay_folders

@@ -13,9 +13,10 @@ from conformance.arm import Placement
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
 from conformance.errors import UnsupportedError
 from conformance.frozen import FrozenMap
-from conformance.judge import Plan, judge_case
+from conformance.judge import judge_case
 from conformance.losses import LOSSES
 from conformance.optimizers import OPTIMIZERS
+from conformance.plan import Plan
 from conformance.reports.repro import script
 from conformance.strategies.register_loss import REGISTERED_LOSSES
 from conformance.strategies.register_optimizer import REGISTERED_OPTIMIZERS

@@ -15,10 +15,10 @@ from conformance.defaults import with_known
 from conformance.exception import everywhere
 from conformance.finding import Finding
 from conformance.frozen import FrozenMap
-from conformance.judge import Plan
 from conformance.layers import LAYERS
 from conformance.minimize import plan_for
 from conformance.passes import simplified
+from conformance.plan import Plan
 from conformance.raised import Raised
 from conformance.reports.finding_page import finding_page
 from conformance.reports.markdown import written

@@ -68,6 +68,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("deviations.*", "deviations"),
     ("diagnose",),
     ("attribution", "exception"),
+    ("plan", "telling"),
+    ("running",),
     ("judge",),
     ("calibration", "finding"),
     ("calibrator", "environment", "minimize"),

@@ -12,10 +12,10 @@ import pytest
 
 from conformance.arm import parse_arm
 from conformance.compare import Difference, compare
-from conformance.judge import message
 from conformance.margin import MOST_STEPS, Margin, Margins, Meter, kept, ratio_of, thinned
 from conformance.square import Found
 from conformance.stage import FINAL, Stage
+from conformance.telling import message
 from conformance.trace import Trace
 from conformance.verdict import Verdict, verdict_from_data, verdict_to_data, without_steps
 

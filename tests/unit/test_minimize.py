@@ -13,8 +13,8 @@ from conformance import minimize
 from conformance.arm import Placement, parse_placement
 from conformance.case import Case
 from conformance.cases import load
-from conformance.judge import Plan
 from conformance.minimize import Shrinking, confirmed, with_fewer_replicas
+from conformance.plan import Plan
 from conformance.simplicity import simplicity
 
 SIGNATURE = "distribution/gradient/clip_order/clipnorm"
