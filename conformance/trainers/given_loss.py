@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from conformance.recording import under_tape
+from conformance.recording.taps import under_tape
 from conformance.trainers.losses import as_loss, loss_function
 from conformance.training import Setup
 

@@ -56,7 +56,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("cases.*", "cases"),
     ("build",),
     ("several",),
-    ("devices", "trace", "recording", "standstill"),
+    ("devices", "trace", "recording.*", "recording", "standstill"),
     ("training",),
     ("trainers.*",),
     ("trainers",),
