@@ -129,8 +129,8 @@ def check(
     if isinstance(optimizer, Mapping) and train_step is not None:
         return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_LOOP)
     own = callable(model) and train_step is None and trains_itself(model, optimizer)
-    needed = (("model", model), ("data", data), *(() if own else (("loss", loss), ("optimizer", optimizer))))
-    missing = [name for name, value in needed if value is None]
+    needed = {"model": model, **({} if own else {"loss": loss, "optimizer": optimizer}), "data": data}
+    missing = [name for name, value in needed.items() if value is None]
     if missing or model is None:
         raise UsageError(f"check() misses {', '.join(missing)}; give them, or a case")
     if not callable(model):

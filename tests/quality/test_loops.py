@@ -32,7 +32,13 @@ FIRST = list({loop.cause: loop for loop in reversed(WRONG)}.values())
 ROUNDING = "rounding_amplified"
 
 # Names that no loop of one's own is needed for, or that are given where nothing has a name.
-NOT_OF_A_LOOP = {"raises_in_one_arm", "unexplained", "batch_skipped", "callbacks_not_called"}
+NOT_OF_A_LOOP = {
+    "raises_in_one_arm",
+    "raises_in_every_arm",
+    "unexplained",
+    "batch_skipped",
+    "callbacks_not_called",
+}
 
 
 def check(loop: Loop) -> Verdict:
