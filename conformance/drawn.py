@@ -52,6 +52,7 @@ def given(
     feeds: Iterable[str] | None = None,
     kinds: Iterable[str] | None = None,
     precisions: Iterable[str] = ("float32",),
+    weighted: bool | None = None,
 ) -> Callable[[Test], Test]:
     """Run a test on drawn cases, with Hypothesis.
 
@@ -75,6 +76,8 @@ def given(
         feeds: the feeds to draw from.
         kinds: the kinds of models to draw from.
         precisions: the precisions to draw from.
+        weighted: whether some cases have sample weights; by default where no loop is on trial, or one that takes
+            `sample_weight`, for any other would leave them out.
 
     Raises:
         UsageError: when an argument is out of range, or the test takes neither `case` nor `verdict` and there is no
@@ -88,6 +91,8 @@ def given(
         ...     assert len(case.losses) == len(case.model.outputs)
         >>> test_there_is_a_loss_an_output()
     """
+    from conformance.trainers.forms import loop_of
+
     counts = _counts(replicas)
     names = current().executions if executions is None else tuple(executions)
     cases = strategies.cases(
@@ -99,6 +104,7 @@ def given(
         feeds=feeds,
         kinds=kinds,
         precisions=precisions,
+        weighted=loop is None or "sample_weight" in loop_of(loop).parameters if weighted is None else weighted,
     )
 
     failed: dict[Case, Verdict] = {}

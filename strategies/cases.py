@@ -33,6 +33,7 @@ class _Scope:
     feeds: tuple[str, ...]
     kinds: tuple[str, ...]
     precisions: tuple[str, ...]
+    weighted: bool
 
 
 def cases(
@@ -45,6 +46,7 @@ def cases(
     feeds: Iterable[str] | None = None,
     kinds: Iterable[str] | None = None,
     precisions: Iterable[str] = ("float32",),
+    weighted: bool = True,
 ) -> st.SearchStrategy[Case]:
     """A case: a tiny model with its losses, optimizer, metrics, data, schedule and seed.
 
@@ -61,6 +63,7 @@ def cases(
         feeds: of `arrays`, `dataset` and `generator`; None for all.
         kinds: of `sequential` and `functional`; None for both.
         precisions: of `float32`, `float64`, `mixed_bfloat16` and `mixed_float16`, all alike often.
+        weighted: whether some cases have sample weights.
 
     Raises:
         UsageError: when an argument is out of range, a name is not known, or nothing can be drawn.
@@ -81,6 +84,7 @@ def cases(
         feeds=arguments.names(feeds, FEEDS, "feeds"),
         kinds=check_kinds(kinds, allowed),
         precisions=arguments.names(precisions, PRECISIONS, "precisions"),
+        weighted=weighted,
     )
     return _case(scope)
 
@@ -91,7 +95,7 @@ def _case(draw: st.DrawFn, scope: _Scope) -> Case:
         draw, scope.max_layers, scope.layers, scope.kinds, lambda inner: draw_loss(inner, scope.losses)
     )
     optimizer = draw_optimizer(draw, scope.optimizers)
-    data = draw_data(draw, scope.replicas, scope.feeds)
+    data = draw_data(draw, scope.replicas, scope.feeds, scope.weighted)
     schedule = draw_schedule(draw, -(-data.rows // data.batch_size))
     return Case(
         model=model,

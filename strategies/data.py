@@ -23,12 +23,13 @@ _FULL_BATCHES = 3
 _MOST_ROWS = 48
 
 
-def data(*, replicas: int = 2, feeds: Iterable[str] | None = None) -> st.SearchStrategy[Data]:
+def data(*, replicas: int = 2, feeds: Iterable[str] | None = None, weighted: bool = True) -> st.SearchStrategy[Data]:
     """The data of a case: at most 48 rows in batches of at most 16, never fewer rows than replicas.
 
     Args:
         replicas: the number of replicas among which a batch is divided, 1 to 16.
         feeds: the feeds to draw from, of `arrays`, `dataset`, `generator`; None for all.
+        weighted: whether some of it has sample weights.
 
     Raises:
         UsageError: when an argument is out of range or a feed is not known.
@@ -40,20 +41,20 @@ def data(*, replicas: int = 2, feeds: Iterable[str] | None = None) -> st.SearchS
         (2, 2, 'ones', 'arrays')
     """
     arguments.whole(replicas, 1, MOST_REPLICAS, "replicas")
-    return _data(replicas, arguments.names(feeds, FEEDS, "feeds"))
+    return _data(replicas, arguments.names(feeds, FEEDS, "feeds"), weighted)
 
 
 @st.composite
-def _data(draw: st.DrawFn, replicas: int, feeds: tuple[str, ...]) -> Data:
-    return draw_data(draw, replicas, feeds)
+def _data(draw: st.DrawFn, replicas: int, feeds: tuple[str, ...], weighted: bool) -> Data:
+    return draw_data(draw, replicas, feeds, weighted)
 
 
-def draw_data(draw: st.DrawFn, replicas: int, feeds: tuple[str, ...]) -> Data:
+def draw_data(draw: st.DrawFn, replicas: int, feeds: tuple[str, ...], weighted: bool) -> Data:
     """The data of a case for `replicas` replicas, fed in one of the ways `feeds`."""
     rows, batch_size = _draw_rows(draw, replicas)
     pattern = pick(draw, *((name, 4 if name == "normal" else 1) for name in PATTERNS))
     nothing: str | None = None
-    weights = pick(draw, (nothing, 7), *((name, 1) for name in PATTERNS))
+    weights = pick(draw, (nothing, 7), *((name, 1) for name in PATTERNS)) if weighted else nothing
     feed = pick(draw, *((name, 2 if name == "arrays" else 1) for name in feeds))
     # Drawn even where no pattern reads it: a choice that comes and goes puts those behind it out of step in shrinking.
     seed = draw(st.integers(0, 9))
