@@ -20,7 +20,6 @@ GATE = (
     "sample_weight_ignored",
     "clip_order",
     "training_flag_false",
-    "batchnorm_statistics_not_updated",
     "replica_loss_scaled_twice",
     "data_order_differs",
     "frozen_weights_updated",
