@@ -446,7 +446,10 @@ class Evaluator:
             after = dict(zip(state.slots, trace.stage(last, Stage.UPDATE).values(), strict=False))
             variables = {name: self._stepped(left[name][replica]) for name in state.variables}
             slots = {name: self._stepped(values[replica]) for name, values in after.items()}
-            for name, value in final_variables(replace(state, variables=variables, slots=slots), rules).items():
+            # What no gradient reaches has no average, and stays what the last step left.
+            others = {name: self._stepped(values[replica]) for name, values in left.items() if name not in variables}
+            averaged = final_variables(replace(state, variables=variables, slots=slots), rules)
+            for name, value in {**averaged, **others}.items():
                 found.setdefault(name, []).append(np.asarray(value))
         return _tuples(found)
 

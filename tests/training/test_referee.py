@@ -16,7 +16,7 @@ from conformance.prepare import PreparedArm, release
 from conformance.referee.evaluate import ALL_RULES
 from conformance.referee.judgement import Judgement, Referee
 from conformance.referee.loss_clauses import shares
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 from conformance.training import Training, training
 
@@ -120,6 +120,17 @@ def test_one_part_in_a_thousand_is_seen_at_its_stage_and_step_and_nowhere_before
     # The step after starts from what was recorded, so no other stage of this step is wrong because of it, but those
     # that are computed from it.
     assert {item.step for item in judgement.departures} <= {step, step + 1, 3}
+
+
+def test_what_is_frozen_is_judged_to_the_end() -> None:
+    case = chain(("Flatten", {}), ("Dense", {"units": 2, "trainable": False}), DENSE, schedule=Schedule())
+    subject, trace = recorded(case, "fit/single/eager")
+    judgement = Referee(subject).judge(trace)
+    assert judgement.conforms
+    assert judgement.skipped == []
+    frozen = next(key for key in trace.values if key[0] == FINAL and key[2].endswith("layer_1/kernel"))
+    trace.values[frozen] = tuple(value + np.float32(1e-3) for value in trace.values[frozen])
+    assert [(item.stage, item.step) for item in Referee(subject).judge(trace).departures] == [(Stage.WEIGHTS, FINAL)]
 
 
 def test_a_bias_in_front_of_a_normalization_is_noise_and_the_rest_is_judged_sharply() -> None:
