@@ -179,6 +179,32 @@ def combined(slices: Mapping[str, Slices]) -> Mapping[str, Slices]:
     return {}
 
 
+def clipped_in_parts(gradients: Arrays, slices: Mapping[str, Slices], config: Mapping[str, Any]) -> dict[str, Array]:
+    """What clipping makes of gradients whose parts are treated one by one: no clause, but what Keras does today.
+
+    Args:
+        gradients: by path, summed.
+        slices: by path the parts of some of them, as they are before clipping.
+        config: the optimizer's; it has a limit of one kind, or none.
+    """
+    limits = {limit: config[limit] for limit in CLIPPING_RULES if config.get(limit)}
+    if "clipvalue" in limits:
+        parts = {path: of_value(item, limits["clipvalue"]).summed(gradients[path]) for path, item in slices.items()}
+        return clipped_by_value(gradients, limits["clipvalue"]) | parts
+    if not limits:
+        return dict(gradients)
+    (limit,) = limits.values()
+    norms = {path: _norm(slices[path].values if path in slices else g) for path, g in gradients.items()}
+    if "global_clipnorm" in limits:
+        norms = dict.fromkeys(norms, np.sqrt(sum(norm**2 for norm in norms.values())))
+    return {path: np.asarray(g * like(g, limit) / max(norms[path], like(g, limit))) for path, g in gradients.items()}
+
+
+def of_value(slices: Slices, limit: float) -> Slices:
+    """A gradient in parts, each clipped by value."""
+    return Slices(np.clip(slices.values, -limit, limit), slices.rows)
+
+
 @clause("6.16", source=f"{_OPTIMIZER}, iterations")
 def counted(iterations: Array) -> Array:
     """Every step counts as one iteration, whether or not it updates, unless a loss scale skips it."""

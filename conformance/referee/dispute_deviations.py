@@ -52,18 +52,26 @@ def _slices_apart(evaluator: Evaluator) -> Iterator[Variant]:
         yield Variant({"combined": lambda slices: slices}, "every use of a row squared by itself", "Embedding")
 
 
+def _slices_clipped_apart(evaluator: Evaluator) -> Iterator[Variant]:
+    config = evaluator.reading.optimizer_config
+    for limit in ("clipnorm", "global_clipnorm", "clipvalue"):
+        if evaluator.sparse and config.get(limit):
+            yield Variant({"combined": lambda slices: slices}, "every use of a row clipped by itself", limit)
+
+
 DISPUTE_DEVIATIONS: tuple[Deviation, ...] = (
     *(_of_losses(dispute.name, dispute.losses) for dispute in DISPUTES),
     *(_of_updates(dispute) for dispute in UPDATE_DISPUTES),
     Deviation(SPARSE, (Stage.UPDATE, Stage.WEIGHTS), _slices_apart, today=True),
+    Deviation(SPARSE, (Stage.GRADIENT,), _slices_clipped_apart, today=True),
 )
 """One entry a dispute."""
 
 DISPUTE_SENTENCES: dict[str, str] = {
     **{dispute.name: f"Keras's loss deviates from its documentation: {dispute.sentence}." for dispute in DISPUTES},
     **{dispute.name: dispute.sentence for dispute in UPDATE_DISPUTES},
-    SPARSE: "Where a batch uses a row of an embedding more than once, the optimizer squares the parts of its gradient"
-    " one by one and adds the squares, instead of squaring their sum: the gradient is an IndexedSlices, and Keras's"
-    " elementwise operations work on its values without summing equal rows.",
+    SPARSE: "Where a batch uses a row of an embedding more than once, the optimizer clips or squares the parts of its"
+    " gradient one by one, instead of their sum: the gradient is an IndexedSlices, and Keras's elementwise operations"
+    " work on its values without summing equal rows.",
 }
 """What Keras does, by name."""

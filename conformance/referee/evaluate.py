@@ -18,6 +18,7 @@ import numpy as np
 
 from conformance.build import perturbed
 from conformance.data import Array, Arrays
+from conformance.referee.apply_rules import of_value
 from conformance.referee.base_rules import Slices
 from conformance.referee.constraint_rules import Constraint
 from conformance.referee.forward_clauses import FORWARD_RULES, Mode
@@ -323,8 +324,11 @@ class Evaluator:
 
     # The optimizer.
 
-    def _state(self, step: int, gradients: Mapping[str, Array], replica: int, rules: Rules) -> StepState:
+    def _state(
+        self, step: int, gradients: Mapping[str, Array], replica: int, rules: Rules, *, received: bool = False
+    ) -> StepState:
         reading = self.reading
+        apart = rules["combined"] is not ALL_RULES["combined"]
         slots = rules["carried"](self._slots_before(step, replica, rules), reading.slots(0, replica), step)
         return StepState(
             class_name=reading.optimizer_class,
@@ -340,11 +344,11 @@ class Evaluator:
                 name: Constraint(type(item).__name__, item.get_config()) for name, item in self.twin.constraints.items()
             },
             decay_excluded=reading.decay_excluded,
-            slices=self._slices(step, rules) if rules["combined"] is not ALL_RULES["combined"] else {},
+            slices=self._scaled(self._slices(step, rules), gradients, received=received) if apart else {},
         )
 
     def _slices(self, step: int, rules: Rules) -> dict[str, Slices]:
-        """The gradients that come in parts, those of all replicas, scaled to what the update rule received.
+        """The gradients that come in parts, those of all replicas.
 
         They are those of the loss that the arm had, deviations included: of two outputs one may have lost a factor.
         """
@@ -364,14 +368,19 @@ class Evaluator:
         for one, total in zip(passes, totals, strict=True):
             for name, found in slices_of(one.tape, total, self.twin.trainable).items():
                 parts.setdefault(name, []).append(found)
-        received = self.reading.received(step) or self.reading.local_gradients(step)
         return {
-            name: scaled_to(
-                Slices(np.concatenate([p.values for p in found]), np.concatenate([p.rows for p in found])),
-                self._stepped(received[name][0]),
-            )
+            name: Slices(np.concatenate([p.values for p in found]), np.concatenate([p.rows for p in found]))
             for name, found in parts.items()
-            if name in received
+        }
+
+    def _scaled(
+        self, slices: Mapping[str, Slices], gradients: Mapping[str, Array], *, received: bool
+    ) -> dict[str, Slices]:
+        """Gradients in parts, scaled to what they add up to: before clipping, or as the update rule received them."""
+        limit = self.reading.optimizer_config.get("clipvalue") if received else None
+        parts = {name: item if limit is None else of_value(item, limit) for name, item in slices.items()}
+        return {
+            name: scaled_to(item, self._stepped(gradients[name])) for name, item in parts.items() if name in gradients
         }
 
     def _slots_before(self, step: int, replica: int, rules: Rules) -> dict[str, Array]:
@@ -421,7 +430,8 @@ class Evaluator:
         for replica in range(self.reading.replicas):
             if received:
                 taken = {name: self._stepped(values[replica]) for name, values in received.items()}
-                outcome = optimizer_step(self._state(step, taken, replica, rules), rules, received=taken)
+                state = self._state(step, taken, replica, rules, received=True)
+                outcome = optimizer_step(state, rules, received=taken)
             else:
                 state = self._state(step, self._reduced(local, replica, rules), replica, rules)
                 outcome = optimizer_step(state, rules)

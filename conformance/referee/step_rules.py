@@ -23,6 +23,7 @@ from conformance.referee.apply_rules import (
     clipped_by_global_norm,
     clipped_by_norm,
     clipped_by_value,
+    clipped_in_parts,
     combined,
     counted,
     decayed,
@@ -171,7 +172,8 @@ def _step(state: StepState, rules: Rules, received: Mapping[str, Array] | None) 
         own = {path: variables[path] for path in received}
         variables.update(rules["decayed"](own, config, rate, state.decay_excluded))
         rule = rules[UPDATE_RULES[state.class_name].__name__]
-        slices = rules["combined"](state.slices)
+        # Scaling by a norm of all of them sums each, whoever does it.
+        slices = {} if config.get("global_clipnorm") else rules["combined"](state.slices)
         done = rule(UpdateStep(received, variables, slots, rate, iterations // every, config, slices))
         variables.update(done.variables)
         slots.update(done.slots)
@@ -200,6 +202,10 @@ def _received(state: StepState, rules: Rules, slots: dict[str, Array], every: in
         if made.received is None:
             return None
         gradients = made.received
+    # What was accumulated has been summed.
+    slices = rules["combined"](state.slices) if every == 1 else {}
+    if slices:
+        return clipped_in_parts(gradients, slices, state.config)
     clipped_gradients: dict[str, Array] = rules["clipped"](gradients, state.config, rules)
     return clipped_gradients
 
