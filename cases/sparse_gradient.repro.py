@@ -5,9 +5,9 @@ below, by definition: The gradient of a row that a batch uses more than once is 
 parts, and is summed before anything is done with it that is not linear.
 Source: https://www.tensorflow.org/api_docs/python/tf/IndexedSlices; Duchi et al. 2011, figure 1.
 Actual: off by 0.4964.
-Why: Where a batch uses a row of an embedding more than once, the optimizer squares the parts of its
-gradient one by one and adds the squares, instead of squaring their sum: the gradient is an
-IndexedSlices, and Keras's elementwise operations work on its values without summing equal rows.
+Why: Where a batch uses a row of an embedding more than once, the optimizer clips or squares the
+parts of its gradient one by one, instead of their sum: the gradient is an IndexedSlices, and
+Keras's elementwise operations work on its values without summing equal rows.
 Exits with 1 while that is so, with 0 once it is not, with 2 after any other error.
 """
 
