@@ -31,8 +31,16 @@ GATE = (
 NAMED = 45
 """So many faults at the least are called by their name where they are first seen."""
 
-AMBIGUOUS: dict[str, str] = {}
-"""Faults that are called otherwise, or nothing, where they are first seen, and why."""
+AMBIGUOUS = {
+    "batches_shuffled": "it shuffles without a seed, and one order of few batches is no order of the rows that is known",
+    "targets_shifted": "first seen in batches of one row of ones, whose weights stay where they were",
+    "weights_normalized": "first seen where all weights are alike, so that leaving them out does the same",
+    "features_summed": "first seen where an output has as many columns as a batch has rows",
+    "accumulation_tail_applied": "what is taken off after the last step is no step's, and no deviation is replayed there",
+    "replica_regularization_not_scaled": "first seen with an activity penalty, which is scaled by the same factor",
+    "replica_statistics_of_the_first": "no deviation gives one replica's statistics to all",
+}
+"""Faults that may be called otherwise, or nothing, where they are first seen, and why."""
 
 
 @pytest.mark.parametrize("name", GATE)
@@ -59,7 +67,7 @@ def test_a_planted_fault_is_found_and_called_by_its_name_at_first_sight(fault: F
     sight = first_sight(fault)
     assert sight is not None, f"not found in {EXAMPLES} cases"
     names = {observation.cause.name for observation in sight.news}
-    assert (fault.cause in names) is (fault.name not in AMBIGUOUS), names
+    assert fault.cause in names or fault.name in AMBIGUOUS, names
 
 
 def test_enough_faults_have_a_name_to_be_called_by_at_first_sight() -> None:
