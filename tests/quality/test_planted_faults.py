@@ -32,11 +32,11 @@ NAMED = 45
 """So many faults at the least are called by their name where they are first seen."""
 
 AMBIGUOUS = {
-    "batches_shuffled": "it shuffles without a seed, and one order of few batches is no order of the rows that is known",
+    "batches_shuffled": "it shuffles without a seed, so that what it does to few batches is not always an order",
     "targets_shifted": "first seen in batches of one row of ones, whose weights stay where they were",
     "weights_normalized": "first seen where all weights are alike, so that leaving them out does the same",
     "features_summed": "first seen where an output has as many columns as a batch has rows",
-    "accumulation_tail_applied": "what is taken off after the last step is no step's, and no deviation is replayed there",
+    "accumulation_tail_applied": "it is in no step, and what is left after training is replayed by no deviation",
     "replica_regularization_not_scaled": "first seen with an activity penalty, which is scaled by the same factor",
     "replica_statistics_of_the_first": "no deviation gives one replica's statistics to all",
 }
