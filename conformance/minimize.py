@@ -132,9 +132,9 @@ class Shrinking:
             self._try(case)
         return self._judged[case]
 
-    def _try(self, case: Case) -> bool:
+    def _try(self, case: Case, plan: Plan | None = None) -> bool:
         self.attempts += 1
-        self._judged[case] = self._shows(case, self._plan)
+        self._judged[case] = self._shows(case, self._plan if plan is None else plan)
         if self._judged[case]:
             self.kept.append(case)
         return self._judged[case]
@@ -165,9 +165,22 @@ class Shrinking:
         entries = sorted(cases.entries_showing(self.signature), key=lambda entry: not entry.tells(self.signature))
         for entry in entries[:MOST_KNOWN]:
             case = cases.load(entry.name)
-            if simplicity(case) < simplicity(self.kept[0]) and self._try(case):
-                return case
+            if simplicity(case) >= simplicity(self.kept[0]):
+                continue
+            for plan in dict.fromkeys((self._of_fit, self._plan)):
+                if self._try(case, plan):
+                    self._plan = plan
+                    return case
         return None
+
+    @property
+    def _of_fit(self) -> Plan:
+        """The arms with `fit` in the place of the guide's loop: what both have is told of `fit`, in fewer lines.
+
+        A found case may show it in the loop alone, for `fit` raises in it, say.
+        """
+        alone = self._plan.trainers == ("loop",) and "fit" in self.whole.trainers
+        return replace(self._plan, trainers=("fit",)) if alone else self._plan
 
 
 def signatures(verdict: Verdict) -> tuple[str, ...]:

@@ -91,6 +91,18 @@ def test_a_smallest_case_that_the_corpus_has_is_tried_before_all_else(judged: An
     assert asked[before][0] == CASE
 
 
+@pytest.mark.parametrize("shows", [True, False])
+def test_what_the_loop_alone_shows_is_told_of_fit_where_the_corpus_has_a_case_of_it(judged: Any, shows: bool) -> None:
+    found = larger(CASE)
+    in_loop = seen(("loop/mirrored:2/graph", "loop/single/graph"))
+    asked = judged(lambda case, plan: case in (found, CASE) and (shows or plan.trainers != ("fit",)))
+    plan = Plan(placements=(Placement(), parse_placement("mirrored:2")))
+    shrinking = Shrinking(found, in_loop, plan, HOUR)
+    assert shrinking.simplified(found) == CASE
+    assert asked[0][1].trainers == ("fit",)
+    assert asked[-1][1].trainers == (("fit",) if shows else ("loop",))
+
+
 def test_a_case_of_the_corpus_that_does_not_show_the_finding_here_stands_in_nobodys_way(judged: Any) -> None:
     found = larger(CASE)
     judged(lambda case, plan: case != CASE and "clipnorm" in case.optimizer.config)
