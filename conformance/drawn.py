@@ -91,8 +91,6 @@ def given(
         ...     assert len(case.losses) == len(case.model.outputs)
         >>> test_there_is_a_loss_an_output()
     """
-    from conformance.trainers.forms import loop_of
-
     counts = _counts(replicas)
     names = current().executions if executions is None else tuple(executions)
     cases = strategies.cases(
@@ -104,7 +102,7 @@ def given(
         feeds=feeds,
         kinds=kinds,
         precisions=precisions,
-        weighted=loop is None or "sample_weight" in loop_of(loop).parameters if weighted is None else weighted,
+        weighted=loop is None or _weighs(loop) if weighted is None else weighted,
     )
 
     failed: dict[Case, Verdict] = {}
@@ -188,6 +186,14 @@ def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
     if not counts or not all(isinstance(count, int) for count in counts):
         raise UsageError(f"replicas={given!r} should be whole numbers, as in (1, 2)")
     return counts
+
+
+def _weighs(loop: Callable[..., Any]) -> bool:
+    """Whether a loop can use sample weights; what is wrong with a loop is said by who takes it."""
+    try:
+        return "sample_weight" in inspect.signature(loop).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _without_verdict(signature: inspect.Signature) -> inspect.Signature:
