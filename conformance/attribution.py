@@ -17,7 +17,7 @@ from conformance.causes import CAUSES
 from conformance.compare import constant_ratio, ulps_apart
 from conformance.diagnose import signature
 from conformance.referee.departure import Departure, Judgement, Named
-from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
+from conformance.referee.dispute_deviations import ADVICE, DISPUTE_ADVICE, DISPUTE_SENTENCES
 from conformance.stage import FINAL, Stage
 from conformance.verdict import Cause, Divergence, Expected
 
@@ -108,7 +108,7 @@ def cause_of(told: Told) -> Cause:
     known = CAUSES.get(told.named.name)
     if known is None:
         sentence = DISPUTE_SENTENCES[told.named.name]
-        advice = "Keras does so in fit and in a loop alike: leave the option out, or expect it."
+        advice = DISPUTE_ADVICE.get(told.named.name, ADVICE)
         return Cause(
             name=told.named.name,
             explanation=sentence,

@@ -75,3 +75,13 @@ DISPUTE_SENTENCES: dict[str, str] = {
     " work on its values without summing equal rows.",
 }
 """What Keras does, by name."""
+
+DISPUTE_ADVICE: dict[str, str] = {
+    SPARSE: "Sum the parts before the optimizer sees them, in a loop by"
+    " `gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]`; or take one that neither clips nor"
+    " squares, such as SGD without limits.",
+}
+"""What to write instead, where there is more to do than to leave an option out."""
+
+ADVICE = "Keras does so in fit and in a loop alike: leave the option out, or expect it."
+"""The advice on any other."""
