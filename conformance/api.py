@@ -36,9 +36,9 @@ from conformance.user_parts import (
 )
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
-SEVERAL_FOR_A_LOOP = (
-    "several optimizers for a loop on trial, which is watched with one; train all of the model with one `optimizer`, or"
-    " put the step into the train_step of a keras.Model, and give what makes that as check(model=...), without a loop"
+SEVERAL_FOR_A_WHOLE_LOOP = (
+    "several optimizers in a whole loop, whose steps nobody can tell apart; give a step of it instead, as"
+    " train_step(model, optimizer, loss_fn, x, y), which is held against the train_step of the model"
 )
 
 NOTHING_BESIDE = (
@@ -85,7 +85,8 @@ def check(
         loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
         optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one. Of a model that
             trains with several in its own `train_step`, a dictionary of them by the parameters of its own `compile`;
-            left out where the model makes them itself.
+            left out where the model makes them itself. A step on trial is given a dictionary of them then, by the
+            model's attributes, and held against that `train_step`.
         data: `(x, y)` or `(x, y, sample_weight)` of arrays (rows, ...), several inputs or outputs as tuples of them
             or as dictionaries by the names of the model's inputs and outputs; a `tf.data.Dataset` or
             `keras.utils.PyDataset` of batches; or a function that gives a generator of batches. Batches are read twice:
@@ -126,9 +127,11 @@ def check(
     if case is not None:
         return judge_case(case, plan, train_step)
     _check_counts(batch_size, epochs)
-    if isinstance(optimizer, Mapping) and train_step is not None:
-        return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_LOOP)
-    own = callable(model) and train_step is None and trains_itself(model, optimizer)
+    # With one optimizer a loop is on trial against `fit` with that one, whatever else the model holds.
+    one = train_step is not None and optimizer is not None and not isinstance(optimizer, Mapping)
+    own = callable(model) and not one and trains_itself(model, optimizer)
+    if own and train_step is not None and loop_of(train_step).form != STEP:
+        return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_WHOLE_LOOP)
     needed = {"model": model, **({} if own else {"loss": loss, "optimizer": optimizer}), "data": data}
     missing = [name for name, value in needed.items() if value is None]
     if missing or model is None:
@@ -141,7 +144,7 @@ def check(
     given = read(data, batch_size)
     rows, weights, failed = given.rows, None, None
     if own:
-        plan = dataclasses.replace(plan, trainers=("fit",))
+        plan = dataclasses.replace(plan, trainers=("fit",)) if train_step is None else plan
         if len(plan.arms) == 1:
             return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE)
         parts = own_parts(model, optimizer, {"loss": loss, "loss_weights": loss_weights}, metrics, rows)

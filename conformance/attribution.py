@@ -14,11 +14,12 @@ import numpy as np
 
 from conformance.arm import Arm, Placement
 from conformance.causes import CAUSES
-from conformance.compare import constant_ratio, ulps_apart
+from conformance.compare import ulps_apart
 from conformance.diagnose import signature
 from conformance.referee.departure import Departure, Judgement, Named
 from conformance.referee.dispute_deviations import ADVICE, DISPUTE_ADVICE, DISPUTE_SENTENCES
 from conformance.stage import FINAL, Stage
+from conformance.tolerance import constant_ratio
 from conformance.verdict import Cause, Divergence, Expected
 
 REFEREE = "referee"
@@ -132,7 +133,7 @@ def shown(departure: Departure) -> tuple[str, ...]:
     ratio = constant_ratio(departure.seen, departure.wanted, departure.allowed)
     if ratio is not None:
         lines.append(f"the quantity is {ratio:.6g} times the referee's")
-    return tuple(lines)
+    return (*lines, *departure.beside)
 
 
 def divergence_of(told: Told) -> Divergence:

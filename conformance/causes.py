@@ -571,6 +571,15 @@ _ENTRIES = (
         None,
         Stage.BATCH,
     ),
+    CauseEntry(
+        "optimizer_called_twice",
+        "The optimizer is called more than once a step, so that it counts more steps than are made, and by them sets"
+        " its learning rate and corrects its averages.",
+        "Call it once a step, with all gradients: `optimizer.apply(gradients, model.trainable_variables)`. Parts of a"
+        " model that are trained apart need an optimizer each.",
+        "6.27",
+        Stage.UPDATE,
+    ),
 )
 
 CAUSES: dict[str, CauseEntry] = {entry.name: entry for entry in _ENTRIES}

@@ -14,7 +14,7 @@ from conformance.arm import Arm
 from conformance.data import Array
 from conformance.margin import Margins, Meter
 from conformance.stage import FINAL, Stage
-from conformance.tolerance import Allowance, distance
+from conformance.tolerance import Allowance, constant_ratio, distance
 from conformance.trace import Trace
 
 
@@ -274,21 +274,3 @@ def ulps_apart(first: Array, second: Array) -> int | None:
         bits = np.ascontiguousarray(array).view(f"i{width}").astype(object)
         places.append(np.where(bits < 0, lowest - bits, bits))
     return int(np.max(np.abs(places[0] - places[1])))
-
-
-def constant_ratio(seen: Array, wanted: Array, allowed: float) -> float | None:
-    """The constant c other than 1 with seen = c x wanted, within the allowance and a part in a million; or None."""
-    if seen.shape != wanted.shape or not seen.size or seen.dtype.kind != "f":
-        return None
-    a, b = seen.astype(np.float64), wanted.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return None
-    total = float((b * b).sum())
-    if total == 0.0:
-        return None
-    ratio = float((a * b).sum()) / total
-    residual = np.abs(a - ratio * b).max()
-    scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
-    if residual > max(1e-6 * scale, 2 * allowed) or abs(ratio - 1) * scale <= max(4 * residual, 2 * allowed):
-        return None
-    return ratio

@@ -225,7 +225,9 @@ class Judge(Running):
                 for item, known in named
             ]
         observation = self._observation(found)
-        if observation.cause.name != "unexplained" or matching or not self.both_conform(found):
+        if observation.cause.name == "unexplained" and matching:
+            return [_adding(observation, matching[0].departure.beside)]
+        if observation.cause.name != "unexplained" or not self.both_conform(found):
             return [observation]
         if not same_mode(found.suspect, found.reference):
             apart = self.apart_by_definition(found)
@@ -236,8 +238,7 @@ class Judge(Running):
                 f"both take that step as the referee does, and by the clauses too they are {apart:.4g} apart: a layer"
                 " or a loss looks at all rows of a batch, of which each replica has its own alone"
             )
-            evidence = (*observation.cause.evidence, line)
-            return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
+            return [_adding(observation, (line,))]
         ulps = found.difference.ulps
         if ulps is None or ulps > ROUNDING_ULPS:
             return [observation]
@@ -286,7 +287,7 @@ class Judge(Running):
 
     def _arbitrated(self, found: Found) -> Arm | None:
         """The wrong one of two trainers by the vote of the reference loop, where the two are fit and a user's loop."""
-        if {found.suspect.trainer, found.reference.trainer} != {"fit", "trial"}:
+        if {found.suspect.trainer, found.reference.trainer} != {"fit", "trial"} or self.subject.parts.compile:
             return None
         arbiter = replace_trainer(found.suspect, "loop")
         agreed = [
@@ -311,6 +312,12 @@ def _matching(found: Found, told: Sequence[Told]) -> tuple[list[Told], Arm]:
         if late:
             return late, arm
     return [], found.suspect
+
+
+def _adding(observation: Observation, lines: Sequence[str]) -> Observation:
+    """An observation with more evidence."""
+    evidence = (*observation.cause.evidence, *lines)
+    return replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))
 
 
 def _observation_of(item: Told) -> Observation:

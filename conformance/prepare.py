@@ -12,6 +12,7 @@ import gc
 import itertools
 import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,14 +36,10 @@ from conformance.trainers import TRAINERS
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Logbook, Setup, Training
 
-# What the recorder does by itself, beside passing calls on to the training.
-_TAPS = frozenset(
-    {"_write", "_write_rows", "_mark", "_end_step", "_allocate", "_local_gradients", "_gradient", "read"}
-    | {"_part", "_as_logged", "_first_of", "_before_call", "_after_call", "recorded_outputs", "loss_call", "begin"}
-)
-
 # What passes a user's calls on and does nothing by itself: what fails there is the user's call.
-_PASSES = frozenset({"watched", "watched_apply", "watched_update_step", "watched_call", "watched_function", "call"})
+_PASSES = frozenset(
+    {"watched", "watched_apply", "watched_update_step", "watched_finalize", "watched_call", "watched_function", "call"}
+)
 
 
 @contextlib.contextmanager
@@ -140,6 +137,7 @@ class PreparedArm:
             slots=slots,
             sample=next(training.data.class_weighted(training.class_weight).batches(training.batch_size)),
             names=training.names,
+            due=training.rows_a_step,
             opaque=opaque,
         )
         with self.scope():
@@ -252,11 +250,16 @@ def _observed(error: Exception) -> Exception:
         raise AbortedError(
             "an exception on replicas has ended TensorFlow's collective operations in this process; run it in another"
         ) from error
-    taps = any(f.f_globals.get("__name__") == "conformance.recording" and f.f_code.co_name in _TAPS for f in frames)
-    ours = bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("conformance.")
+    # What the recorder does by itself, beside passing calls on to the training.
+    taps = any(_module(f).startswith("conformance.recording.") and f.f_code.co_name not in _PASSES for f in frames)
+    ours = bool(frames) and _module(frames[-1]).startswith("conformance.")
     if taps or (ours and frames[-1].f_code.co_name not in _PASSES):
         raise error
     return error
+
+
+def _module(frame: types.FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def prepare(arm: Arm, training: Training) -> PreparedArm:

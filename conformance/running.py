@@ -37,10 +37,9 @@ from conformance.verdict import (
     ArmReport,
 )
 
-_OWN_STEP = (
-    "the model trains with optimizers of its own, and only its train_step says what a step of it is; fit is held"
-    " against itself, on other devices and in other executions"
-)
+_OWN_STEP = "the model trains with optimizers of its own, and only its train_step says what a step of it is; "
+_AGAINST_ITSELF = "fit is held against itself, on other devices and in other executions"
+_AGAINST_FIT = "the loop is held against fit with that"
 
 CLEAR = 100.0
 """A difference so many times what is allowed is no matter of how well the allowance was measured."""
@@ -117,7 +116,8 @@ class Running:
     def referee(self) -> Referee | None:
         """The referee of this training; None where its model cannot be made in float64, or its step is its own."""
         if self.subject.parts.compile is not None:
-            self._unjudged.append(f"{UNJUDGED}: {_OWN_STEP}")
+            against = _AGAINST_ITSELF if self.subject.trial is None else _AGAINST_FIT
+            self._unjudged.append(f"{UNJUDGED}: {_OWN_STEP}{against}")
             return None
         try:
             return Referee(self.subject, alternatives=self._alternatives)

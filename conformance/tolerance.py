@@ -109,3 +109,21 @@ def distance(first: Array, second: Array) -> float:
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(a - b))
     return float("inf") if np.isnan(apart).any() else float(apart.max())
+
+
+def constant_ratio(seen: Array, wanted: Array, allowed: float) -> float | None:
+    """The constant c other than 1 with seen = c x wanted, within the allowance and a part in a million; or None."""
+    if seen.shape != wanted.shape or not seen.size or seen.dtype.kind != "f":
+        return None
+    a, b = seen.astype(np.float64), wanted.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    total = float((b * b).sum())
+    if total == 0.0:
+        return None
+    ratio = float((a * b).sum()) / total
+    residual = np.abs(a - ratio * b).max()
+    scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
+    if residual > max(1e-6 * scale, 2 * allowed) or abs(ratio - 1) * scale <= max(4 * residual, 2 * allowed):
+        return None
+    return ratio

@@ -44,8 +44,12 @@ class Trace:
         moved_at_end: whether callbacks moved the weights after the last step.
         rates: by step the learning rate that the first replica's update rule received; no step without an update.
         calls: by step how often the model was called under a tape on each replica, where calls are watched; batch,
-            outputs and loss of a step are those of the first call.
+            outputs and loss of a step are those of the first call. Calls that have a part of the batch each are one.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
+        handed: by call of the optimizer in a step the weights it was given, in order; one where it is called once a
+            step, and for each call one where it is given other weights in each.
+        handed_a_step: how often the optimizer is called in the first step; 0 where that is not known.
+        by_hand: the weights that are assigned by anybody but the optimizer.
         applied: whether the optimizer that was given was called.
         foreign: the paths of the variables that optimizer was given where none of them was the model's.
         error: what it raised, if it raised.
@@ -70,6 +74,9 @@ class Trace:
     calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    handed: tuple[frozenset[str], ...] = ()
+    handed_a_step: int = 0
+    by_hand: frozenset[str] = frozenset()
     applied: bool = True
     foreign: tuple[str, ...] = ()
     error: Raised | None = None

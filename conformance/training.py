@@ -65,6 +65,12 @@ class Training:
         return math.ceil(self.data.rows / self.batch_size)
 
     @property
+    def rows_a_step(self) -> list[int]:
+        """The rows of every step's global batch."""
+        rows, size = self.data.rows, self.batch_size
+        return [min(size, rows - start) for start in range(0, rows, size)] * self.epochs
+
+    @property
     def steps(self) -> int:
         """Steps in all epochs together."""
         return self.steps_per_epoch * self.epochs

@@ -75,10 +75,15 @@ def own_parts(
         found = {name: value for name, value in given.items() if value is not None}
         return found | ({"metrics": [_made_metric(item, rows.y[0]) for item in metrics]} if metrics else {})
 
+    loss = given.get("loss")
     several = optimizer if isinstance(optimizer, Mapping) else {"optimizer": optimizer} if optimizer else {}
     # Nothing trains with the optimizer that the arms know of.
     return Parts(
-        made, keras.optimizers.SGD, list, built_first=False, compile=compiling(arguments, several, made_optimizer)
+        made,
+        keras.optimizers.SGD,
+        lambda: [] if loss is None else [loss],
+        built_first=False,
+        compile=compiling(arguments, several, made_optimizer),
     )
 
 

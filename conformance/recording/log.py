@@ -28,11 +28,30 @@ class Log:
         rows = self.rows[replica]
         rows.scatter_nd_update(row, tf.expand_dims(tf.cast(value, rows.dtype), 0))
 
-    def count(self, replica: int, row: Any) -> None:
-        """Add one to a row."""
+    def write_from(self, replica: int, row: Any, start: Any, value: Any, unread: int) -> None:
+        """Write the elements of a row from one on; those that are beyond its end go into another row.
+
+        Nothing here has a shape that only its values tell, so XLA compiles it.
+
+        Args:
+            replica: the replica.
+            row: the row's index as (1, 1).
+            start: the first element.
+            value: the elements, (elements, ...).
+            unread: the index of the row for what has no place.
+        """
         import tensorflow as tf
 
-        self.rows[replica].scatter_nd_add(row, tf.ones((1,), tf.int32))
+        rows = self.rows[replica]
+        places, last = start + tf.range(tf.shape(value)[0]), rows.shape[1] - 1
+        index = tf.stack([tf.where(places <= last, row[0, 0], unread), tf.minimum(places, last)], axis=1)
+        rows.scatter_nd_update(index, tf.cast(value, rows.dtype))
+
+    def count(self, replica: int, row: Any, number: Any = 1) -> None:
+        """Add to a row."""
+        import tensorflow as tf
+
+        self.rows[replica].scatter_nd_add(row, tf.reshape(tf.cast(number, tf.int32), (1,)))
 
     def at(self, replica: int, row: Any) -> Any:
         """A row's value."""

@@ -7,19 +7,20 @@ is what that replica saw, not what the strategy made of it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from conformance.data import Array, leaves
+from conformance.recording.assignments import Assignments
 from conformance.recording.log import Log
 from conformance.recording.names import output_names, part_of
 from conformance.several import Optimizers
 from conformance.stage import Stage
 
-CALLS, LOSSES = "calls", "losses"
-"""What is counted beside the stages: calls of the model, and of the loss it was given, under a tape."""
+CALLS, LOSSES, APPLIES = "calls", "losses", "applies"
+"""What is counted beside the stages: calls of the model, and of the loss it was given, under a tape; and of `apply`."""
 
 
 class Logs:
@@ -37,6 +38,7 @@ class Logs:
         slots: (name, shape, dtype) of the variables the optimizer will have when built, without its own name.
         sample: one batch as `(x, y[, sample_weight])`, for shapes and dtypes; its rows are the most a batch has.
         names: the names of variables and slots by their places, filled by the first arm and followed by the others.
+        due: the rows of every step's global batch.
         opaque: the model trains with optimizers of its own, and nobody can say what a step of it is: what goes in, the
             weights and states, the optimizers' variables and what is reported are recorded, and nothing between.
 
@@ -59,17 +61,20 @@ class Logs:
         slots: list[tuple[str, tuple[int, ...], Any]],
         sample: tuple[Any, ...],
         names: dict[str, list[str]],
+        due: Sequence[int] = (),
         opaque: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self.strategy, self.steps, self.model, self.optimizer = strategy, steps, model, optimizer
         self.in_step = False
+        self._due = tuple(due)
         self.opaque, self._optimizers = opaque, Optimizers({})
         self.applied = False
         self.called = False
         self.strange: tuple[str, ...] = ()
         self.given: set[str] = set()
+        self._handed_in: list[frozenset[str]] = []
         self._unwatched = False
         self._reached: Stage | None = None
         self._ended = 0
@@ -85,13 +90,16 @@ class Logs:
         self._evaluated: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._at_end: dict[str, tuple[Array, ...]] = {}
         self._first: list[tuple[Stage, str, Any, Log]] = []
-        counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES]
+        counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES, APPLIES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
         self._rows = Log(steps + 2, (), tf.int32, self.devices)
+        self._filled = {name: Log(steps + 2, (), tf.int32, self.devices) for name in (CALLS, LOSSES)}
         self._rates = Log(steps + 2, (), tf.float32, self.devices)
         self._rated: set[int] = set()
         self._placed: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._by_calls = False
+        self._tails = Log(1, (), tf.int32, self.devices)
+        self._assigned: Assignments | None = None
         self._names = names
         paths = names.setdefault("variables", [v.path for v in model.variables])
         self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])
@@ -210,20 +218,25 @@ class Logs:
         self._reached = stage
         self._counts[stage.value].count(replica, self._step(replica) if row is None else row)
 
-    def _write_rows(self, replica: int, stage: Stage, name: str, value: Any, row: Any = None) -> None:
+    def _write_rows(
+        self, replica: int, stage: Stage, name: str, value: Any, row: Any = None, start: Any = None
+    ) -> None:
         import tensorflow as tf
 
+        if start is not None:
+            self._logs[stage, name].write_from(replica, row, start, tf.convert_to_tensor(value), self.steps + 1)
+            return
         most = self._logs[stage, name].rows[replica].shape[1]
         value = tf.convert_to_tensor(value)[:most]
         missing = most - tf.shape(value)[0]
         self._write(replica, stage, name, tf.pad(value, [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)), row)
 
-    def _part(self, replica: int, part: str, given: Any, row: Any) -> None:
-        """Record one of a batch's parts, all of its arrays or none."""
+    def _part(self, replica: int, part: str, given: Any, row: Any, start: Any = None) -> None:
+        """Record one of a batch's parts, all of its arrays or none; from a start on, behind what is there of it."""
         names = [name for name in self.batch_names if part_of(name) == part]
         values = self._as_logged(Stage.BATCH, names, leaves(self._named(part, given), self._part_names[part]))
         for name, leaf in zip(names, values, strict=False):
-            self._write_rows(replica, Stage.BATCH, name, leaf, row)
+            self._write_rows(replica, Stage.BATCH, name, leaf, row, start)
         if values and part == "x":
             self._mark(replica, Stage.BATCH, row)
         elif values:

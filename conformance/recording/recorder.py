@@ -8,15 +8,30 @@ import numpy as np
 
 from conformance.arm import Arm
 from conformance.data import Array
-from conformance.recording.logs import CALLS
+from conformance.recording.logs import APPLIES, CALLS
 from conformance.recording.names import output_names, part_of, slot_name
 from conformance.recording.taps import Taps
 from conformance.stage import FINAL, Stage
 from conformance.trace import Trace
 
+_BY_OPTIMIZER = frozenset({Stage.LOCAL_GRADIENT, Stage.GRADIENT, Stage.UPDATE})
+
 
 class Recorder(Taps):
     """Records the stages of every step of one prepared arm, from before its first to the trace."""
+
+    @property
+    def by_hand(self) -> set[str]:
+        """The names of the weights that anybody but the optimizer assigns."""
+        return set() if self._assigned is None else self._assigned.by_hand
+
+    @property
+    def partly_by_hand(self) -> bool:
+        """Whether the optimizer trains a part of the model and another part is trained in another way.
+
+        Its gradients and slots are those of a part then, and what is judged of the whole are its weights.
+        """
+        return bool(self.given) and bool(self.by_hand - self.given)
 
     def _owned(self) -> list[tuple[Stage, str, Any]]:
         """The variables of the optimizers that are the model's own: as many as have been made by now."""
@@ -46,6 +61,8 @@ class Recorder(Taps):
 
     def between(self) -> None:
         """After a callback: record what the next step begins with, slots included where they are built."""
+        if self._assigned is not None:
+            self._assigned.forget()
         step = self.ended()
         slots = zip(self._slot_names, self.optimizer.variables, strict=False)
         built = {(Stage.UPDATE, name): tuple(c.numpy() for c in self.components(v)) for name, v in slots}
@@ -73,6 +90,17 @@ class Recorder(Taps):
     def stopped_early(self) -> None:
         """After training: note that a callback has stopped it."""
         self._stopped = True
+
+    def settle(self, *, last: bool = False) -> None:
+        """Between steps of a whole loop, outside of any graph: end the step that assignments have ended, if they have.
+
+        Args:
+            last: training has ended.
+        """
+        if not self.in_step:
+            return
+        for replica in range(len(self.devices)):
+            self._settle(replica, last=last)
 
     def end_step(self) -> None:
         """Between steps: record what the step left behind and go to the next one."""
@@ -102,7 +130,8 @@ class Recorder(Taps):
 
     def reset(self) -> None:
         """Forget the last run."""
-        logs = [self._cursor, self._rows, self._rates, *self._counts.values(), *self._logs.values()]
+        logs = [self._cursor, self._tails, self._rows, self._rates, *self._filled.values()]
+        logs += [*self._counts.values(), *self._logs.values()]
         for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
         self._between.clear()
@@ -131,13 +160,19 @@ class Recorder(Taps):
         ended = self.ended()
         trace = Trace(arm, len(self.devices), steps=ended, reached=self._reached)
         trace.applied, trace.foreign = self.applied or self.opaque, () if self.given else self.strange
+        trace.by_hand, trace.handed = frozenset(self.by_hand), tuple(self._handed_in)
+        hidden = _BY_OPTIMIZER if self.partly_by_hand else frozenset()
         counts = {name: log.read() for name, log in self._counts.items()}
-        rows = self._rows.read()
+        rows, parts = self._rows.read(), self._in_parts()
+        for first, filled in zip(rows, self._filled[CALLS].read(), strict=True):
+            first[list(parts)] = filled[list(parts)]
         last = self.steps + (ended > self.steps)
         if self._by_calls and self.in_step:
             # What no `apply` has ended was no step.
             last = min(last, ended)
         for (stage, name), log in self._logs.items():
+            if stage in hidden:
+                continue
             written = counts[stage.value if stage is not Stage.BATCH or name.startswith("x") else part_of(name)]
             if not any(count[:last].any() for count in written):
                 continue
@@ -146,19 +181,36 @@ class Recorder(Taps):
                 if not any(count[step] for count in written):
                     continue
                 kept = tuple(value[step] for value in values)
+                if stage is Stage.LOSS and step in parts:
+                    # That of the first part is not the step's.
+                    continue
                 if stage in (Stage.BATCH, Stage.OUTPUTS):
                     kept = tuple(value[: rows[index][step]] for index, value in enumerate(kept))
                 trace.values[step, stage, name] = kept
-        trace.values.update(self._between)
+        trace.values.update({key: value for key, value in self._between.items() if key[1] not in hidden})
         for stage, name, variable in (*self._left(), *self._owned()):
+            if stage in hidden:
+                continue
             trace.values[FINAL, stage, name] = tuple(c.numpy() for c in self.components(variable))
         self._read_beside(trace, counts, last)
         return trace
 
+    def _in_parts(self) -> set[int]:
+        """The steps of a whole loop whose batch goes through the model in parts; their rows are those of all parts."""
+        if not (self._by_calls and self.in_step):
+            return set()
+        first, filled = self._rows.read(), self._filled[CALLS].read()
+        found = set()
+        for step, due in enumerate(self._due):
+            if sum(rows[step] for rows in first) < due == sum(rows[step] for rows in filled):
+                found.add(step)
+        return found
+
     def _read_beside(self, trace: Trace, counts: dict[str, list[Array]], last: int) -> None:
         """What is recorded beside the compared quantities."""
         (rates, *_) = self._rates.read()
-        (updates, *_) = counts[Stage.GRADIENT.value]
+        (updates, *_), (applies, *_) = counts[Stage.GRADIENT.value], counts[APPLIES]
+        trace.handed_a_step = int(applies[0])
         trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
         trace.first = dict(self._begun)
         trace.begun, trace.evaluated = dict(self._callbacks_left), dict(self._evaluated)
@@ -170,7 +222,11 @@ class Recorder(Taps):
         if not self._by_calls:
             return
         calls = counts[CALLS]
-        trace.calls = {step: tuple(int(count[step]) for count in calls) for step in range(min(last, trace.steps))}
+        in_parts = self._in_parts()
+        trace.calls = {
+            step: tuple(1 if step in in_parts else int(count[step]) for count in calls)
+            for step in range(min(last, trace.steps))
+        }
         if any(count[0] for count in (*calls, *counts[Stage.OUTPUTS.value])):
             trace.first |= {(stage, n): tuple(value[0] for value in log.read()) for stage, n, _, log in self._first}
 

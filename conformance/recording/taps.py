@@ -1,28 +1,28 @@
 """The taps, where every trainer has to pass.
 
-The model's loss (batch, outputs, loss), the optimizer's `apply` (the replica's own gradients) and `update_step` (the
-reduced ones), and the end of `apply` (slots, weights, states). They are attributes of the one model and the one
-optimizer of this arm; no class of Keras is changed.
+The model's loss (batch, outputs, loss) and its calls, as attributes of the one model of this arm; no class of Keras is
+changed.
 
 A loop of the user's own hides its batches and its targets, so there the model's `call` and the loss it was given are
-watched, and its steps end where it calls its optimizer. Only calls under a `GradientTape` are a step's: whatever a
-loop evaluates in between leaves no mark. Of several such calls before one `apply`, a model called twice or gradients
-accumulated by hand, the first gives the step's batch, outputs and loss, and their number is recorded.
+watched, and its steps end where it calls its optimizer, or, where weights are assigned in another way, before the next
+forward pass. Only calls under a `GradientTape` are a step's: whatever a loop evaluates in between leaves no mark. Of
+several such calls before one update, a model called twice or gradients accumulated by hand, the first gives the step's
+batch, outputs and loss, and their number is recorded; parts of one batch are put together again.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from conformance.recording.log import Log
-from conformance.recording.logs import CALLS, LOSSES, Logs
-from conformance.several import Optimizers
+from conformance.recording.logs import CALLS, LOSSES
+from conformance.recording.updates import Updates
 from conformance.stage import Stage
 
 
-class Taps(Logs):
+class Taps(Updates):
     """Watches the model and the optimizer of one prepared arm, and writes into its logs."""
 
     def watch_model(self, *, loss_only: bool = False) -> None:
@@ -86,6 +86,8 @@ class Taps(Logs):
     def _before_call(self, replica: int) -> None:
         import tensorflow as tf
 
+        if self.in_step:
+            self._settle(replica)
         row = tf.minimum(self._first_of(CALLS, replica), 1)
         for _, _, variable, log in self._first:
             log.write(replica, row, self.components(variable)[replica].read_value())
@@ -93,18 +95,36 @@ class Taps(Logs):
     def _after_call(self, replica: int, inputs: Any, outputs: Any, taped: bool) -> None:
         import tensorflow as tf
 
-        row = self._first_of(CALLS, replica)
+        row, start = self._place_of(CALLS, replica, taped)
         made = self._as_logged(Stage.OUTPUTS, self.output_names, tf.nest.flatten(outputs))
         for name, leaf in zip(self.output_names, made, strict=False):
-            self._write_rows(replica, Stage.OUTPUTS, name, leaf, row)
+            self._write_rows(replica, Stage.OUTPUTS, name, leaf, row, start)
         if inputs is not None:
-            self._rows.write(replica, row, tf.shape(tf.nest.flatten(inputs)[0])[0])
-            self._part(replica, "x", inputs, row)
+            first = self._first_of(CALLS, replica)
+            self._rows.write(replica, first, tf.shape(tf.nest.flatten(inputs)[0])[0])
+            self._part(replica, "x", inputs, row, start)
         if made:
             self.called = True
             self._mark(replica, Stage.OUTPUTS, row)
         if taped:
             self._counts[CALLS].count(replica, self._step(replica))
+            self._fill(CALLS, replica, made)
+
+    def _place_of(self, counted: str, replica: int, taped: bool) -> tuple[Any, Any]:
+        """The row and the first element where what is given in a call goes: behind what this step's calls gave before.
+
+        A batch may go through the model in parts, one after the other, before an update.
+        """
+        if not taped:
+            return self._first_of(counted, replica), 0
+        step = self._step(replica)
+        return step, self._filled[counted].at(replica, step)
+
+    def _fill(self, counted: str, replica: int, given: list[Any]) -> None:
+        import tensorflow as tf
+
+        if given:
+            self._filled[counted].count(replica, self._step(replica), tf.shape(given[0])[0])
 
     def recorded_outputs(self, rows: Any) -> list[Any] | None:
         """What the model gave in this step, read off the logs: a compiled step of the user's lets no tensor out.
@@ -120,102 +140,20 @@ class Taps(Logs):
 
     def loss_call(self, y: Any, sample_weight: Any, loss: Any) -> None:
         """Record what the loss given to a loop was called on, and its value unless that is None."""
+        import tensorflow as tf
+
         replica = self._replica() if under_tape() else None
         if replica is None:
             return
-        row = self._first_of(LOSSES, replica)
+        first, (row, start) = self._first_of(LOSSES, replica), self._place_of(LOSSES, replica, taped=True)
         for part, given in (("y", y), ("sample_weight", sample_weight)):
             if given is not None:
-                self._part(replica, part, given, row)
+                self._part(replica, part, given, row, start)
         if loss is not None:
-            self._write(replica, Stage.LOSS, "loss", loss, row)
-            self._mark(replica, Stage.LOSS, row)
+            self._write(replica, Stage.LOSS, "loss", loss, first)
+            self._mark(replica, Stage.LOSS, first)
         self._counts[LOSSES].count(replica, self._step(replica))
-
-    def watch_optimizer(self) -> None:
-        """Watch `apply` and `update_step`, through which every Keras update passes."""
-        # An optimizer around another hands on to it what the update rule receives.
-        inner = self.optimizer
-        while getattr(inner, "inner_optimizer", None) is not None:
-            inner = inner.inner_optimizer
-        apply: Callable[..., Any] = self.optimizer.apply
-        update_step: Callable[..., Any] = inner.update_step
-
-        def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
-            self.applied = True
-            replica = self._replica()
-            if trainable_variables is not None:
-                # What can be gone through once is gone through by Keras.
-                grads, trainable_variables = list(grads), list(trainable_variables)
-            own = self._handed(trainable_variables)
-            if replica is not None:
-                self._rated.discard(replica)
-                if own:
-                    self._local_gradients(replica, grads, trainable_variables)
-            result = apply(grads, trainable_variables)
-            if replica is not None and self.in_step:
-                self._end_step(replica)
-            return result
-
-        def watched_update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
-            self._gradient(gradient, variable, learning_rate)
-            return update_step(gradient, variable, learning_rate)
-
-        self.optimizer.apply = watched_apply
-        inner.update_step = watched_update_step
-
-    def _handed(self, variables: Any) -> bool:
-        """Note which variables the optimizer is given; whether any of them is the model's."""
-        given = self.model.trainable_variables if variables is None else variables
-        own = {self._known[id(item)] for item in given if id(item) in self._known}
-        strange = [str(getattr(item, "path", item.name)) for item in given if id(item) not in self._known]
-        self.given |= own
-        self.strange = tuple(dict.fromkeys((*self.strange, *strange)))
-        return bool(own) or not strange
-
-    def watch_optimizers(self, optimizers: Mapping[str, Any]) -> None:
-        """Record the variables of optimizers that the model trains with by itself, and begin each run with new ones."""
-        self._optimizers = Optimizers(optimizers)
-
-    def _local_gradients(self, replica: int, grads: Any, variables: Any) -> None:
-        import tensorflow as tf
-
-        targets = self.model.trainable_variables if variables is None else list(variables)
-        for gradient, variable in zip(grads, targets, strict=False):
-            name = self._name.get(id(variable))
-            if gradient is not None and (Stage.LOCAL_GRADIENT, name) in self._logs:
-                self._write(replica, Stage.LOCAL_GRADIENT, str(name), tf.convert_to_tensor(gradient))
-        self._mark(replica, Stage.LOCAL_GRADIENT)
-
-    def _gradient(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        import tensorflow as tf
-
-        value = getattr(variable, "value", variable)
-        found = self._component_name.get(id(value if not callable(value) else variable))
-        if found is None:
-            return
-        name, replica = found
-        self._write(replica, Stage.GRADIENT, name, tf.convert_to_tensor(gradient))
-        self._mark(replica, Stage.GRADIENT)
-        if replica not in self._rated:
-            # All variables of a step are updated at one rate.
-            self._rated.add(replica)
-            self._rates.write(replica, self._step(replica), tf.convert_to_tensor(learning_rate))
-
-    def _left(self) -> list[tuple[Stage, str, Any]]:
-        """Everything a step leaves behind: slots, weights, states; no slots where the optimizer had no part in it."""
-        slots = self.optimizer.variables if self.applied else []
-        left = [(Stage.UPDATE, name, v) for name, v in zip(self._slot_names, slots, strict=False)]
-        left += [(stage, name, v) for stage, held in self._held.items() for name, v in held]
-        return [item for item in left if item[:2] in self._logs]
-
-    def _end_step(self, replica: int) -> None:
-        """In the graph: record what the step left behind and go to the next one."""
-        for stage, name, variable in self._left():
-            self._write(replica, stage, name, self.components(variable)[replica].read_value())
-        for stage in (Stage.UPDATE, Stage.WEIGHTS, Stage.STATE):
-            self._mark(replica, stage)
-        self._cursor.rows[replica].assign_add([1])
+        self._fill(LOSSES, replica, tf.nest.flatten(y))
 
 
 def under_tape() -> bool:

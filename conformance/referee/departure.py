@@ -41,6 +41,7 @@ class Departure:
         magnitude: the largest absolute difference.
         allowed: what rounding explains.
         causes: the deviations that reproduce it; empty where nothing does.
+        beside: what the records say of it beside, a line each.
     """
 
     stage: Stage
@@ -51,6 +52,7 @@ class Departure:
     magnitude: float
     allowed: float
     causes: tuple[Named, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 class Ratio(NamedTuple):

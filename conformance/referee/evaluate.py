@@ -27,7 +27,7 @@ from conformance.referee.loss_clauses import LOSS_RULES, shares
 from conformance.referee.reading import Reading
 from conformance.referee.scene import LossOf, Part, Rules, Scene
 from conformance.referee.step_rules import RULES as STEP_RULES
-from conformance.referee.step_rules import StepState, final_variables, learning_rate_of, optimizer_step
+from conformance.referee.step_rules import StepState, called_once, final_variables, learning_rate_of
 from conformance.referee.twin import Forward, Twin
 from conformance.stage import Stage
 from conformance.trace import PerReplica
@@ -35,7 +35,7 @@ from conformance.trace import PerReplica
 Values = dict[str, PerReplica]
 """By name the arrays of every replica."""
 
-ALL_RULES: Rules = {**FORWARD_RULES, **LOSS_RULES, **GRADIENT_RULES, **STEP_RULES}
+ALL_RULES: Rules = {**FORWARD_RULES, **LOSS_RULES, **GRADIENT_RULES, **STEP_RULES, "called_once": called_once}
 """Every clause that a deviation may replace."""
 
 
@@ -387,7 +387,8 @@ class Evaluator:
         """The recorded slots; of a loop that has none, those that its steps would have left."""
         if not self.reading.by_hand or step == 0:
             return self.reading.slots(step, replica)
-        return {name: values[replica] for name, values in self.update(step - 1, rules)[0].items()}
+        left = {name: values[replica] for name, values in self.update(step - 1, rules)[0].items()}
+        return left | self.reading.rate_set(step, replica)
 
     def gradients(self, step: int, rules: Rules = ALL_RULES, *, computed: bool = False) -> Values | None:
         """The gradients as the update rule receives them; None on a step that only accumulates.
@@ -401,7 +402,7 @@ class Evaluator:
         found: dict[str, list[Array]] = {}
         for replica in range(self.reading.replicas):
             state = self._state(step, self._reduced(given, replica, rules), replica, rules)
-            outcome = optimizer_step(state, rules)
+            outcome = rules["called_once"](state, rules)
             if outcome.received is None:
                 return None
             for name, value in rules["handed_over"](outcome.received, state.variables).items():
@@ -431,10 +432,10 @@ class Evaluator:
             if received:
                 taken = {name: self._stepped(values[replica]) for name, values in received.items()}
                 state = self._state(step, taken, replica, rules, received=True)
-                outcome = optimizer_step(state, rules, received=taken)
+                outcome = rules["called_once"](state, rules, taken)
             else:
                 state = self._state(step, self._reduced(local, replica, rules), replica, rules)
-                outcome = optimizer_step(state, rules)
+                outcome = rules["called_once"](state, rules)
             for name, value in outcome.slots.items():
                 slots.setdefault(name, []).append(np.asarray(value))
             untrained = {

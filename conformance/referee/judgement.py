@@ -30,7 +30,7 @@ from conformance.referee.scene import LossOf, Rules
 from conformance.referee.twin import Twin
 from conformance.stage import FINAL, Stage
 from conformance.standstill import how, stood_still
-from conformance.tolerance import distance
+from conformance.tolerance import constant_ratio, distance
 from conformance.trace import Trace
 from conformance.training import Training
 
@@ -235,8 +235,29 @@ class _Case:
     def _depart(self, stage: Stage, off: Sequence[Off], causes: tuple[Named, ...]) -> None:
         first = max((item for item in off if item.step == off[0].step), key=lambda item: item.excess)
         self.judgement.departures.append(
-            Departure(stage, first.step, first.name, first.seen, first.wanted, first.magnitude, first.allowed, causes)
+            Departure(
+                stage,
+                first.step,
+                first.name,
+                first.seen,
+                first.wanted,
+                first.magnitude,
+                first.allowed,
+                causes,
+                self._beside(first) if stage is Stage.WEIGHTS else (),
+            )
         )
+
+    def _beside(self, off: Off) -> tuple[str, ...]:
+        """What the records say of an update that is not the referee's: how far it went, and who else assigns."""
+        told = []
+        before = self.reading.weights(off.step, off.replica).get(off.name) if off.step != FINAL else None
+        if before is not None:
+            ratio = constant_ratio(off.seen - before, off.wanted - before.astype(off.wanted.dtype), off.allowed)
+            told += [f"the step moves it {ratio:.6g} times as far as it should"] if ratio is not None else []
+        if off.name in self.trace.by_hand and self.trace.applied:
+            told.append("the loop assigns it outside of the optimizer's call as well")
+        return tuple(told)
 
     def _beginning(self) -> None:
         """Whether the first step found the weights that the training was given."""

@@ -151,6 +151,11 @@ class Reading:
         """
         return self.training.callbacks is not None and not self.whole_losses and not self.trace.begun
 
+    def rate_set(self, step: int, replica: int) -> dict[str, Array]:
+        """The learning rate that callbacks left before a step, where there are callbacks."""
+        values = self.trace.begun.get((step, Stage.UPDATE, "learning_rate"))
+        return {} if values is None else {"learning_rate": values[replica]}
+
     def slots_left(self, step: int) -> dict[str, PerReplica]:
         """The optimizer's variables after a step."""
         return slots_of(self.trace.stage(step, Stage.UPDATE))

@@ -16,7 +16,10 @@ from conformance.referee.constraint_rules import Constraint, constrained
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.evaluate import ALL_RULES, Evaluator
 from conformance.referee.gradient_clauses import Gradients, summed_over_replicas
+from conformance.referee.scene import Rules
 from conformance.referee.schedule_rules import SCHEDULE_RULES
+from conformance.referee.state_rules import StepOutcome, StepState
+from conformance.referee.step_rules import optimizer_step
 from conformance.referee.update_rules import COUNTING, UPDATE_RULES
 from conformance.stage import Stage
 
@@ -224,7 +227,9 @@ def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
     for by, told in ((1, "the rate of the step after"), (-1, "the rate of the step before")):
         yield from _rates(evaluator, partial(_shifted, by), told)
     name = evaluator.reading.optimizer_class
-    if isinstance(_rate(evaluator), Mapping) or name in COUNTING:
+    # What is called twice counts twice, and that is seen.
+    once = evaluator.reading.trace.handed_a_step < 2
+    if once and (isinstance(_rate(evaluator), Mapping) or name in COUNTING):
         for which, told in ((_every, "every step"), (_first, "the first step")):
             yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
     if name not in COUNTING:
@@ -353,6 +358,31 @@ def _averages(evaluator: Evaluator) -> Iterator[Variant]:
     yield Variant({"averaged": lambda averages, *_: dict(averages)}, "the averages are not taken", "use_ema")
 
 
+def _called_twice(evaluator: Evaluator) -> Iterator[Variant]:
+    trace = evaluator.reading.trace
+    times = trace.handed_a_step
+    groups = trace.handed * times if len(trace.handed) == 1 else trace.handed
+    if times < 2 or len(groups) != times:
+        return
+
+    def one_by_one(state: StepState, rules: Rules, received: Mapping[str, Array] | None = None) -> StepOutcome:
+        told: dict[str, Array] = {}
+        for group in groups:
+            part = replace(
+                state,
+                gradients={name: value for name, value in state.gradients.items() if name in group},
+                variables={name: value for name, value in state.variables.items() if name in group},
+            )
+            theirs = None if received is None else {name: value for name, value in received.items() if name in group}
+            done = optimizer_step(part, rules, received=theirs)
+            state = replace(state, variables={**state.variables, **done.variables}, slots=done.slots)
+            told.update(done.received or {})
+        return StepOutcome(dict(state.variables), dict(state.slots), told)
+
+    what = "the same weights each time" if len(trace.handed) == 1 else "a part of the weights each time"
+    yield Variant({"called_once": one_by_one}, f"the optimizer is called {times} times a step, with {what}")
+
+
 def _slots_reset(evaluator: Evaluator) -> Iterator[Variant]:
     kept = ("iteration", "learning_rate")
     every = evaluator.reading.training.steps_per_epoch
@@ -402,6 +432,7 @@ UPDATE_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("weight_decay", _LEFT, _decay),
     Deviation("constraint_not_applied", (Stage.WEIGHTS,), _constraints),
     Deviation("ema_not_applied", _LEFT, _averages),
+    Deviation("optimizer_called_twice", (Stage.GRADIENT, *_LEFT), _called_twice),
     Deviation("learning_rate_off_by_one", _LEFT, _rate_off),
     Deviation("learning_rate_frozen", _LEFT, _rate_frozen),
     Deviation("optimizer_state_reset", (Stage.GRADIENT, *_LEFT), _slots_reset),

@@ -52,6 +52,7 @@ __all__ = [
     "StepState",
     "accumulated",
     "averaged",
+    "called_once",
     "clipped",
     "clipped_by_global_norm",
     "clipped_by_norm",
@@ -208,6 +209,12 @@ def _received(state: StepState, rules: Rules, slots: dict[str, Array], every: in
         return clipped_in_parts(gradients, slices, state.config)
     clipped_gradients: dict[str, Array] = rules["clipped"](gradients, state.config, rules)
     return clipped_gradients
+
+
+@clause("6.27", source="https://keras.io/api/optimizers/, apply, iterations")
+def called_once(state: StepState, rules: Rules = RULES, received: Mapping[str, Array] | None = None) -> StepOutcome:
+    """A step of the training is one step of the optimizer, which is given the gradients of all weights at once."""
+    return optimizer_step(state, rules, received=received)
 
 
 def learning_rate_of(state: StepState, rules: Rules = RULES) -> float:

@@ -51,7 +51,13 @@ def watched_callbacks(setup: Setup) -> list[Any]:
     recorder = setup.recorder
 
     class Before(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        """Notes what a training ends with."""
+        """Notes what the steps and the training end with."""
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            recorder.settle()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            recorder.settle()
 
         def on_train_end(self, logs: Any = None) -> None:
             recorder.ending()

@@ -47,8 +47,7 @@ def _compile_own(setup: Setup, compile_model: Callable[[Any], None]) -> None:
     """Compile a model that trains with optimizers of its own, and watch what goes in and what is left of it."""
     import keras
 
-    with setup.scope():
-        compile_model(setup.model)
+    compile_with_own(setup, compile_model)
     setup.model.run_eagerly = setup.execution == "eager"
     setup.model.jit_compile = setup.execution == "xla"
     train_step = setup.model.train_step
@@ -58,7 +57,15 @@ def _compile_own(setup: Setup, compile_model: Callable[[Any], None]) -> None:
         return train_step(data)
 
     setup.model.train_step = watched
-    setup.recorder.watch_optimizers(optimizers_of(setup.model))
+
+
+def compile_with_own(setup: Setup, compile_model: Callable[[Any], None]) -> dict[str, Any]:
+    """Compile a model that trains with optimizers of its own, and watch these; gives them by the model's attributes."""
+    with setup.scope():
+        compile_model(setup.model)
+    optimizers = optimizers_of(setup.model)
+    setup.recorder.watch_optimizers(optimizers)
+    return optimizers
 
 
 def _watch_own_step(setup: Setup) -> None:

@@ -1,8 +1,8 @@
 """What a loop on trial did with the model and the optimizer it was given, where that decides whether it can be judged.
 
-A loop that leaves the model alone is judged: it does not train. One that trains with something nobody can watch, an
-optimizer of its own beside the one it was given or variables of other models beside the model's, is unsupported, and
-told what to change; it is never passed for what was seen of the rest.
+A loop that leaves the model alone is judged: it does not train. One that trains variables of other models beside the
+model's, which nobody can watch, is unsupported, and told what to change; it is never passed for what was seen of the
+rest.
 """
 
 from __future__ import annotations
@@ -63,14 +63,6 @@ def _say(setup: Setup, loop: Loop, before: Weights, after: Weights) -> None:
         raise UnsupportedError(
             f"{loop.name} takes no `model` and leaves the one it would be given alone, so it trains one of its own;"
             " take `model` as a parameter, for every arm has a model of its own"
-        )
-    trainable = {recorder.name(variable) for variable in setup.model.trainable_variables}
-    others = [name for name in moved if name in trainable - recorder.given]
-    if recorder.applied and recorder.given and others:
-        raise UnsupportedError(
-            f"{loop.name} gives the optimizer no gradient of {_listed(tuple(others))}, and changes"
-            f" {'them' if len(others) > 1 else 'it'} all the same, so another optimizer or an update by hand cannot be"
-            " watched beside the one it was given; train all of the model with `optimizer`, or none of it"
         )
 
 

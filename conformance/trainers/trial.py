@@ -14,6 +14,7 @@ from conformance.data import Arrays
 from conformance.errors import UnsupportedError
 from conformance.trainers import whole
 from conformance.trainers.calling import compile_for_callbacks
+from conformance.trainers.fit import compile_with_own
 from conformance.trainers.forms import STEP, Loop, loop_of
 from conformance.trainers.given_loss import given_loss
 from conformance.trainers.loop import drive
@@ -29,16 +30,19 @@ def prepare(setup: Setup) -> Run:
     trial = setup.training.trial
     assert trial is not None
     loop = loop_of(trial)
+    if setup.training.parts.compile is not None:
+        return _prepare_step(setup, loop, compile_with_own(setup, setup.training.parts.compile))
     compile_for_callbacks(setup)
     if not setup.optimizer.built:
         # A compiled step of a user's is one function for all arms, and TensorFlow lets a function make variables in its
         # first call alone; across replicas it lets none.
         with setup.scope():
             setup.optimizer.build(setup.model.trainable_variables)
-    return _prepare_step(setup, loop) if loop.form == STEP else whole.prepare(setup, loop)
+    setup.recorder.watch_assignments()
+    return _prepare_step(setup, loop, setup.optimizer) if loop.form == STEP else whole.prepare(setup, loop)
 
 
-def _prepare_step(setup: Setup, loop: Loop) -> Run:
+def _prepare_step(setup: Setup, loop: Loop, optimizer: Any) -> Run:
     import tensorflow as tf
 
     recorder, weights = setup.recorder, setup.training.class_weight
@@ -47,18 +51,22 @@ def _prepare_step(setup: Setup, loop: Loop) -> Run:
         loop = Loop(getattr(loop.function, "python_function", loop.function), loop.form, loop.parameters)
     given = {
         "model": setup.model,
-        "optimizer": setup.optimizer,
+        "optimizer": optimizer,
         "loss_fn": given_loss(setup),
         "class_weight": None if weights is None else dict(weights),
     }
     # As sample weights for a step that takes those; any other knows of the classes by itself, or is found out.
     class_weighted = "sample_weight" in loop.parameters and "class_weight" not in loop.parameters
     _guard(setup, loop)
-    recorder.watch_calls(untaped=True)
+    if not recorder.opaque:
+        recorder.watch_calls(untaped=True)
 
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        loss = _loss(loop.call(given | {"x": x, "y": y, "sample_weight": sample_weight}))
+        returned = loop.call(given | {"x": x, "y": y, "sample_weight": sample_weight})
+        if recorder.opaque:
+            return None, None, []
+        loss = _loss(returned)
         return loss, recorder.recorded_outputs(rows), []
 
     train = drive(setup, step, trial=True, class_weighted=class_weighted)

@@ -1,8 +1,9 @@
 """The user's whole loop, called once: nothing of ours drives it, so everything is read off what it calls.
 
-A step ends where the optimizer's `apply` does, in whatever graph that is. Its batch and outputs are those of the
-model's call under a tape, its targets, sample weights and loss those of the given loss. A loop that makes several
-backward passes before one `apply` has the first one recorded, the gradients it hands on, and the number of passes.
+A step ends where the optimizer's `apply` does, in whatever graph that is, or, where weights are updated in another way,
+before the next forward pass. Its batch and outputs are those of the model's call under a tape, its targets, sample
+weights and loss those of the given loss. A loop that makes several backward passes before one update has the first one
+recorded, the gradients it hands on, and the number of passes; passes over parts of its batch are recorded as one.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def prepare(setup: Setup, loop: Loop) -> Run:
         with watching(setup, loop), setup.scope(), functions_run(eagerly=setup.execution == "eager"):
             given = {**_parts(setup), **_data(setup, loop, data, durations)}
             returned = loop.call({"loss_fn": loss_fn, "callbacks": callbacks, **given})
+        recorder.settle(last=True)
         if callbacks and setup.model.stop_training:
             recorder.stopped_early()
         if not recorder.ended():
@@ -60,8 +62,9 @@ def prepare(setup: Setup, loop: Loop) -> Run:
             if unmoved(before, recorder.weights()):
                 return
             raise UnsupportedError(
-                f"{loop.name} never called the optimizer it was given, so its steps cannot be told apart; call"
-                " optimizer.apply(gradients, variables), or give a train_step(model, optimizer, loss_fn, x, y) instead"
+                f"{loop.name} trains and never calls the model it was given under a tf.GradientTape, so its steps"
+                " cannot be told apart; call model(x, training=True) there, or give a train_step(model, optimizer,"
+                " loss_fn, x, y) instead"
             )
         if len(durations) == recorder.ended():
             # Whoever also counts the batches, or makes others of them, takes no step for each.

@@ -418,13 +418,36 @@ def accumulated(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: 
         loss_fn(Y, model(X))
 
 
-def test_gradients_accumulated_by_hand_have_their_first_pass_recorded() -> None:
+def test_the_parts_of_a_batch_that_are_passed_one_by_one_are_recorded_as_the_batch() -> None:
     seen = trace(accumulated)
     assert seen.steps == 6
-    assert seen.calls == {0: (2,), 1: (2,), 2: (1,), 3: (2,), 4: (2,), 5: (1,)}
+    assert seen.calls == dict.fromkeys(range(6), (1,))
     for step, start in enumerate((0, 4, 8, 0, 4, 8)):
-        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "x"][0], X[start : start + 2])
-        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "y"][0], Y[start : start + 2])
+        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "x"][0], X[start : start + 4])
+        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "y"][0], Y[start : start + 4])
+        assert len(seen.values[step, Stage.OUTPUTS, seen.stage(step, Stage.OUTPUTS).popitem()[0]][0]) == len(
+            X[start : start + 4]
+        )
+    # The loss of a part is not the step's, and of the last step there is one part.
+    assert {key[0] for key in seen.values if key[1] is Stage.LOSS} == {2, 5}
+
+
+def over_batches(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+    """One update from the mean over all batches of an epoch."""
+    import tensorflow as tf
+
+    for _ in range(epochs):
+        parts = [gradients_of(model, loss_fn, x, y)[1] for x, y in dataset]
+        means = [tf.add_n(items) / len(parts) for items in zip(*parts, strict=True)]
+        optimizer.apply(means, model.trainable_variables)
+
+
+def test_gradients_accumulated_by_hand_have_their_first_pass_recorded() -> None:
+    seen = trace(over_batches)
+    assert (seen.steps, seen.calls) == (2, {0: (3,), 1: (3,)})
+    for step in (0, 1):
+        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "x"][0], X[:4])
+        np.testing.assert_array_equal(seen.values[step, Stage.BATCH, "y"][0], Y[:4])
 
 
 def test_the_rate_of_every_update_is_recorded_and_of_nothing_else() -> None:
@@ -514,10 +537,24 @@ def still() -> Any:
     return keras.optimizers.SGD(0.0)
 
 
-def whole_by_hand(model: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+def without_the_model(model: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+    """Calls the layers one by one, which only a tape and the weights could tell from evaluating."""
     for _ in range(epochs):
         for x, y in dataset:
-            by_hand(model, loss_fn, x, y)
+            by_hand(Layers(model), loss_fn, x, y)
+
+
+class Layers:
+    """The layers of a model, without it."""
+
+    def __init__(self, model: Any) -> None:
+        self.layers, self.trainable_variables = model.layers, model.trainable_variables
+        self.losses: list[Any] = []
+
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 def strangely(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> Any:
@@ -536,7 +573,11 @@ UNSUPPORTED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"optimizer": still},
         "never never called the optimizer it was given and changed no weight, and fit changes none either",
     ),
-    "a whole loop by hand": (whole_by_hand, {}, "so its steps cannot be told apart; call"),
+    "by hand, by layers": (
+        without_the_model,
+        {"model": linear},
+        "so its steps cannot be told apart; call",
+    ),
     "no strategy": (
         in_the_graph,
         {"replicas": (1, 2)},

@@ -1,4 +1,4 @@
-"""Models that train with several optimizers in their own `train_step` are held against themselves, and nothing else."""
+"""Models that train with several optimizers in their own `train_step`: alone, and beside a loop with the same."""
 
 from __future__ import annotations
 
@@ -113,14 +113,59 @@ def test_what_replicas_do_otherwise_is_seen_in_the_variables_of_each_optimizer()
     assert not verdict.flaky
 
 
-def step(model: Any, optimizer: Any, x: Any, y: Any) -> None: ...
+def at_once(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> None:
+    """The step of the model, written as a loop's."""
+    import tensorflow as tf
+
+    with tf.GradientTape(persistent=True) as tape:
+        seen = model.discriminator(tf.concat([model.generator(x), y], 0))
+        fake = model.discriminator(model.generator(x))
+        d_loss = loss_fn(tf.concat([tf.ones_like(fake), tf.zeros_like(fake)], 0), seen)
+        g_loss = loss_fn(tf.zeros_like(fake), fake)
+    for part, name, loss in (
+        (model.discriminator, "d_optimizer", d_loss),
+        (model.generator, "g_optimizer", g_loss),
+    ):
+        weights = part.trainable_variables
+        optimizer[name].apply(tape.gradient(loss, weights), weights)
+
+
+def one_after_the_other(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> None:
+    """The generator is trained against the discriminator as it is after its step."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        seen = model.discriminator(tf.concat([model.generator(x), y], 0))
+        loss = loss_fn(tf.concat([tf.ones_like(y[:, :1]), tf.zeros_like(y[:, :1])], 0), seen)
+    weights = model.discriminator.trainable_variables
+    optimizer["d_optimizer"].apply(tape.gradient(loss, weights), weights)
+    with tf.GradientTape() as tape:
+        fake = model.discriminator(model.generator(x))
+        loss = loss_fn(tf.zeros_like(fake), fake)
+    weights = model.generator.trainable_variables
+    optimizer["g_optimizer"].apply(tape.gradient(loss, weights), weights)
+
+
+def test_a_step_with_the_optimizers_of_the_model_is_held_against_its_train_step() -> None:
+    verdict = conformance.assert_conforms(at_once, **given())
+    assert [report.arm for report in verdict.arms] == ["trial/single/graph", "fit/single/graph"]
+    assert verdict.compared > 20
+    assert "the loop is held against fit with that" in str(verdict)
+    wrong = conformance.check(one_after_the_other, **given())
+    assert wrong.divergence is not None
+    assert (wrong.divergence.step, wrong.divergence.stage) == (0, "weights")
+    # The model's maker has written both.
+    assert wrong.wrong_arm is None
+
+
+def whole(model: Any, optimizer: Any, dataset: Any, epochs: int) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("loop", "changes", "told"),
     [
         (None, {}, "nothing is there to hold one fit against; ask for others beside it, as in replicas=(1, 2)"),
-        (step, {}, "several optimizers for a loop on trial, which is watched with one; train all of the model with"),
+        (whole, {}, "several optimizers in a whole loop, whose steps nobody can tell apart; give a step of it instead"),
     ],
 )
 def test_what_cannot_be_judged_is_unsupported_and_says_what_to_change(loop: Any, changes: Any, told: str) -> None:

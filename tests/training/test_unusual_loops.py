@@ -175,14 +175,6 @@ def test_a_training_that_leaves_the_model_alone_diverges(name: str) -> None:
     assert verdict.signature == "trainer/weights/model_not_trained"
 
 
-def half_by_hand(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
-    loss, gradients = gradients_of(model, loss_fn, x, y)
-    optimizer.apply(gradients[:2], model.trainable_variables[:2])
-    for gradient, variable in zip(gradients[2:], model.trainable_variables[2:], strict=True):
-        variable.assign_sub(RATE * gradient)
-    return loss
-
-
 def with_another_model(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
     import tensorflow as tf
 
@@ -211,10 +203,6 @@ class Closed:
 
 
 UNWATCHED: dict[str, tuple[Any, str]] = {
-    "half by hand": (
-        lambda: half_by_hand,
-        " and 1 more, and changes them all the same, so another optimizer or an update by hand cannot be watched",
-    ),
     "another model beside": (lambda: with_another_model, "and 3 more beside the model it was given; put all that is"),
     "an optimizer of another model": (
         lambda: Closed().step,

@@ -15,6 +15,7 @@ from conformance.data import Array, arrays, epoch_dataset
 from conformance.frozen import FrozenMap
 from conformance.prepare import PreparedArm, release
 from conformance.recording import Recorder
+from conformance.recording.log import Log
 from conformance.stage import FINAL, STAGES, Stage
 from conformance.trace import Trace
 from conformance.training import training
@@ -447,3 +448,15 @@ def test_what_is_recorded_is_the_arithmetic_of_a_step(arm: str) -> None:
         for key, wanted in due.items():
             for found, value in zip(trace.values[(step, *key)], wanted, strict=True):
                 np.testing.assert_array_equal(found, np.asarray(value, found.dtype), str((step, key)), strict=True)
+
+
+def test_what_fails_in_the_recording_is_no_exception_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside of TensorFlow, where the last line of the traceback is none of ours."""
+    import tensorflow as tf
+
+    def broken(self: Log, replica: int, row: Any, value: Any) -> None:
+        tf.reshape(tf.zeros((2,)), (3,))
+
+    monkeypatch.setattr(Log, "write", broken)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="reshape"):
+        PreparedArm(parse_arm("fit/single/eager"), training(RICH)).run()

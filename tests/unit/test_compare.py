@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from conformance.arm import Arm, Placement, parse_arm
-from conformance.compare import Comparison, Difference, compare, constant_ratio, ulps_apart
+from conformance.compare import Comparison, Difference, compare, ulps_apart
 from conformance.raised import Raised
 from conformance.square import executions, square
 from conformance.stage import FINAL, STAGES, Stage
-from conformance.tolerance import Allowance, distance, ulp
+from conformance.tolerance import Allowance, constant_ratio, distance, ulp
 from conformance.trace import Trace
 
 FIT, LOOP = parse_arm("fit/single/graph"), parse_arm("loop/single/graph")
