@@ -580,6 +580,14 @@ _ENTRIES = (
         "6.27",
         Stage.UPDATE,
     ),
+    CauseEntry(
+        "accumulation_mean_of_means",
+        "The parts of a batch count alike in its update, whatever the number of their rows: a mean of means.",
+        "Let a part count with its rows: `loss = loss_fn(y_part, model(x_part, training=True)) * len(x_part) / rows`,"
+        " where `rows = len(x)`.",
+        "4.4",
+        Stage.LOSS,
+    ),
 )
 
 CAUSES: dict[str, CauseEntry] = {entry.name: entry for entry in _ENTRIES}

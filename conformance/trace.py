@@ -46,6 +46,8 @@ class Trace:
         calls: by step how often the model was called under a tape on each replica, where calls are watched; batch,
             outputs and loss of a step are those of the first call. Calls that have a part of the batch each are one.
         logs: by (step, name) what was reported after a step; by (epoch, name) under `epoch_logs`.
+        parts: by step on every replica the rows of the parts in which its batch goes through the model before an
+            update, where it does so in several.
         handed: by call of the optimizer in a step the weights it was given, in order; one where it is called once a
             step, and for each call one where it is given other weights in each.
         handed_a_step: how often the optimizer is called in the first step; 0 where that is not known.
@@ -74,6 +76,7 @@ class Trace:
     calls: dict[int, tuple[int, ...]] = field(default_factory=dict)
     logs: dict[tuple[int, str], float] = field(default_factory=dict)
     epoch_logs: dict[tuple[int, str], float] = field(default_factory=dict)
+    parts: dict[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     handed: tuple[frozenset[str], ...] = ()
     handed_a_step: int = 0
     by_hand: frozenset[str] = frozenset()

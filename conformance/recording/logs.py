@@ -93,6 +93,9 @@ class Logs:
         counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES, APPLIES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
         self._rows = Log(steps + 2, (), tf.int32, self.devices)
+        rows = len(next(iter(leaves(sample[0]))))
+        # By call of a step its rows: more calls than rows are no parts of a batch.
+        self._sizes = Log(steps + 2, (rows,), tf.int32, self.devices)
         self._filled = {name: Log(steps + 2, (), tf.int32, self.devices) for name in (CALLS, LOSSES)}
         self._rates = Log(steps + 2, (), tf.float32, self.devices)
         self._rated: set[int] = set()

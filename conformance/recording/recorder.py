@@ -130,7 +130,7 @@ class Recorder(Taps):
 
     def reset(self) -> None:
         """Forget the last run."""
-        logs = [self._cursor, self._tails, self._rows, self._rates, *self._filled.values()]
+        logs = [self._cursor, self._tails, self._rows, self._rates, self._sizes, *self._filled.values()]
         logs += [*self._counts.values(), *self._logs.values()]
         for log in (*logs, *(log for *_, log in self._first)):
             log.clear()
@@ -163,9 +163,8 @@ class Recorder(Taps):
         trace.by_hand, trace.handed = frozenset(self.by_hand), tuple(self._handed_in)
         hidden = _BY_OPTIMIZER if self.partly_by_hand else frozenset()
         counts = {name: log.read() for name, log in self._counts.items()}
-        rows, parts = self._rows.read(), self._in_parts()
-        for first, filled in zip(rows, self._filled[CALLS].read(), strict=True):
-            first[list(parts)] = filled[list(parts)]
+        rows = self._rows.read()
+        trace.parts = self._in_parts(rows)
         last = self.steps + (ended > self.steps)
         if self._by_calls and self.in_step:
             # What no `apply` has ended was no step.
@@ -181,7 +180,7 @@ class Recorder(Taps):
                 if not any(count[step] for count in written):
                     continue
                 kept = tuple(value[step] for value in values)
-                if stage is Stage.LOSS and step in parts:
+                if stage is Stage.LOSS and self.in_step and step in trace.parts:
                     # That of the first part is not the step's.
                     continue
                 if stage in (Stage.BATCH, Stage.OUTPUTS):
@@ -195,15 +194,23 @@ class Recorder(Taps):
         self._read_beside(trace, counts, last)
         return trace
 
-    def _in_parts(self) -> set[int]:
-        """The steps of a whole loop whose batch goes through the model in parts; their rows are those of all parts."""
-        if not (self._by_calls and self.in_step):
-            return set()
-        first, filled = self._rows.read(), self._filled[CALLS].read()
-        found = set()
+    def _in_parts(self, rows: list[Array]) -> dict[int, tuple[tuple[int, ...], ...]]:
+        """By step on every replica the rows of the parts in which its batch goes through the model, if in several.
+
+        Args:
+            rows: by replica the rows of every step; of a whole loop those of the first part, and then those of all.
+        """
+        if not self._by_calls:
+            return {}
+        filled, sizes, found = self._filled[CALLS].read(), self._sizes.read(), {}
         for step, due in enumerate(self._due):
-            if sum(rows[step] for rows in first) < due == sum(rows[step] for rows in filled):
-                found.add(step)
+            whole = due if self.in_step else sum(given[step] for given in rows)
+            parts = tuple(tuple(int(size) for size in held[step] if size) for held in sizes)
+            if max(map(len, parts)) > 1 and whole == sum(map(sum, parts)) == sum(given[step] for given in filled):
+                found[step] = parts
+        if self.in_step:
+            for given, all_of_them in zip(rows, filled, strict=True):
+                given[list(found)] = all_of_them[list(found)]
         return found
 
     def _read_beside(self, trace: Trace, counts: dict[str, list[Array]], last: int) -> None:
@@ -222,9 +229,8 @@ class Recorder(Taps):
         if not self._by_calls:
             return
         calls = counts[CALLS]
-        in_parts = self._in_parts()
         trace.calls = {
-            step: tuple(1 if step in in_parts else int(count[step]) for count in calls)
+            step: tuple(1 if step in trace.parts else int(count[step]) for count in calls)
             for step in range(min(last, trace.steps))
         }
         if any(count[0] for count in (*calls, *counts[Stage.OUTPUTS.value])):

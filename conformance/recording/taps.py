@@ -107,7 +107,11 @@ class Taps(Updates):
             self.called = True
             self._mark(replica, Stage.OUTPUTS, row)
         if taped:
-            self._counts[CALLS].count(replica, self._step(replica))
+            step = self._step(replica)
+            if made:
+                calls, rows = self._counts[CALLS].at(replica, step), tf.reshape(tf.shape(made[0])[0], (1,))
+                self._sizes.write_from(replica, step, calls, rows, self.steps + 1)
+            self._counts[CALLS].count(replica, step)
             self._fill(CALLS, replica, made)
 
     def _place_of(self, counted: str, replica: int, taped: bool) -> tuple[Any, Any]:

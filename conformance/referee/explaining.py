@@ -19,6 +19,7 @@ from conformance.referee.departure import Named
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.dispute_deviations import DISPUTE_DEVIATIONS
 from conformance.referee.loss_deviations import LOSS_DEVIATIONS, REPLICA_LOSS_DEVIATIONS
+from conformance.referee.part_deviations import PART_DEVIATIONS
 from conformance.referee.scene import Rules
 from conformance.referee.step_deviations import FORWARD_DEVIATIONS, GRADIENT_DEVIATIONS, UPDATE_DEVIATIONS
 from conformance.stage import Stage
@@ -28,6 +29,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     *DISPUTE_DEVIATIONS,
     *REPLICA_LOSS_DEVIATIONS,
     *LOSS_DEVIATIONS,
+    *PART_DEVIATIONS,
     *GRADIENT_DEVIATIONS,
     *UPDATE_DEVIATIONS,
 )

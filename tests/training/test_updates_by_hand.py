@@ -179,6 +179,19 @@ def by_halves(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: in
             halves(model, optimizer, loss_fn, x, y)
 
 
+def of_parts(size: int, *, averaged: bool) -> Any:
+    def train_step(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> None:
+        import tensorflow as tf
+
+        starts = range(0, 4, size)
+        parts = [gradients_of(model, loss_fn, x[at : at + size], y[at : at + size]) for at in starts]
+        count = len(parts) if averaged else 1
+        totals = [tf.add_n(items) / count for items in zip(*parts, strict=True)]
+        optimizer.apply(totals, model.trainable_variables)
+
+    return train_step
+
+
 def with_callbacks(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int, callbacks: Any) -> None:
     import keras
 
@@ -230,6 +243,22 @@ def test_a_batch_that_goes_through_the_model_in_parts_is_compared_as_one(loop: A
     verdict = conformance.assert_conforms(loop, **given(**rows))
     hidden = {line.split()[0] for line in verdict.not_compared}
     assert not hidden & {"batch", "outputs", "local_gradient", "gradient", "weights", "update"}
+
+
+OF_PARTS = {
+    "added up": (of_parts(2, averaged=False), "accumulation_not_averaged"),
+    "a mean of means of three rows and one": (of_parts(3, averaged=True), "accumulation_mean_of_means"),
+}
+
+
+@pytest.mark.parametrize("name", OF_PARTS)
+def test_what_the_parts_of_a_batch_come_to_otherwise_is_told(name: str) -> None:
+    loop, cause = OF_PARTS[name]
+    verdict = conformance.check(loop, **given(data=(np.tile(X[:4], (2, 1)), np.tile(Y[:4], (2, 1)))))
+    assert [item.cause.name for item in verdict.observations] == [cause]
+    assert verdict.cause is not None
+    assert verdict.cause.exact
+    assert verdict.wrong_arm == "trial/single/eager"
 
 
 def test_a_wrong_update_by_hand_is_told_at_its_step_and_how_far_it_goes() -> None:

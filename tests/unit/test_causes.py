@@ -68,7 +68,14 @@ CONTRACT = [
     "raises_in_one_arm",
     "unexplained",
 ]
-ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained", "callbacks_not_called", "optimizer_called_twice"]
+ADDED = [
+    "batch_skipped",
+    "raises_in_every_arm",
+    "model_not_trained",
+    "callbacks_not_called",
+    "optimizer_called_twice",
+    "accumulation_mean_of_means",
+]
 
 # Nothing is computed otherwise (but rounded), or it is not known what.
 WITHOUT_CLAUSE = {
