@@ -21,19 +21,10 @@ from conformance.prepare import release
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 from conformance.user_callbacks import maker
-from conformance.user_data import class_weights, read, validation_rows
-from conformance.user_parts import (
-    by_output,
-    check_metrics,
-    check_names,
-    check_optimizers,
-    made_metrics,
-    made_model,
-    made_optimizer,
-    named,
-    own_parts,
-    trains_itself,
-)
+from conformance.user_data import class_weights, read, validation
+from conformance.user_metrics import check_metrics
+from conformance.user_outputs import check_names, made_model
+from conformance.user_parts import asked, check_optimizers, made_optimizer, own_parts, trains_itself
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 SEVERAL_FOR_A_LOOP = (
@@ -57,8 +48,8 @@ def check(
     data: Any = None,
     batch_size: int = 32,
     epochs: int = 1,
-    metrics: Sequence[Any] = (),
-    loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] = (),
+    loss_weights: float | Sequence[float] | Mapping[str, float] | None = None,
     class_weight: Mapping[int, float] | None = None,
     validation_data: Any = None,
     callbacks: Any = None,
@@ -82,7 +73,8 @@ def check(
             that takes `sample_weight` alone is given class weights as that.
         case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
         model: makes the uncompiled `keras.Model`; called once for every way of training.
-        loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
+        loss: what `compile` takes: a name, a `keras.losses.Loss` or a function, for every output; or one for each, as a
+            list in the outputs' order or a dictionary by their names.
         optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one. Of a model that
             trains with several in its own `train_step`, a dictionary of them by the parameters of its own `compile`;
             left out where the model makes them itself.
@@ -93,10 +85,14 @@ def check(
         batch_size: the global batch size, for arrays.
         epochs: how many epochs.
         metrics: names, functions of targets and outputs, classes of `keras.metrics.Metric`, functions without arguments
-            that make one, or metrics, whose configuration is used; computed on every output.
-        loss_weights: the losses' factors.
+            that make one, or metrics, whose configuration is used. Of several outputs, as `compile` takes them, a list
+            with an entry for each, or a dictionary by their names; an entry is a metric, a list of them or None. One
+            metric in a list is computed on every output.
+        loss_weights: the losses' factors, in a list or by the outputs' names; of one output a number.
         class_weight: the weight of each class by its number, for one output of labels, one-hot rows or 0 and 1.
-        validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, evaluated after every epoch.
+        validation_data: what is evaluated after every epoch, in every form of `data`. Arrays are cut into batches of
+            `batch_size`; batches of a dataset, `PyDataset` or generator stay as they are, and may have a size each. A
+            whole loop that takes `validation_data` is given arrays as arrays, and all else as a dataset.
         callbacks: a list of `keras.callbacks.Callback`, copied for every run, or better a function that makes it. `fit`
             and the loops of the harness call them, around a step on trial too; a whole loop may take `callbacks`.
         replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
@@ -139,25 +135,27 @@ def check(
     check_names("loss", loss)
     check_metrics(metrics)
     given = read(data, batch_size)
-    rows, weights, failed = given.rows, None, None
+    rows, failed = given.rows, None
     if own:
         plan = dataclasses.replace(plan, trainers=("fit",))
         if len(plan.arms) == 1:
             return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE)
         parts = own_parts(model, optimizer, {"loss": loss, "loss_weights": loss_weights}, metrics, rows)
     else:
-        rows, weights, failed = named(rows, loss_weights, model)
+        by_output = asked(model, rows, loss, loss_weights, metrics)
+        rows, failed = by_output.rows, by_output.failed
         parts = Parts(
             lambda: made_model(model, rows),
             lambda: made_optimizer(optimizer),
-            lambda: by_output(loss, model, rows),
-            weights,
-            lambda: made_metrics(metrics, rows, model),
+            lambda: list(by_output.losses),
+            by_output.weights,
+            by_output.metrics.made,
             built_first=False,
         )
     if class_weight is not None and given.feed == "generator":
         reason = "class_weight with a generator: fit refuses it; give arrays or a dataset"
         return Verdict(case=None, verdict=UNSUPPORTED, reason=reason, remarks=given.remarks)
+    held_out, of_validation = validation(validation_data, rows, given.batch_size)
     training = Training(
         parts,
         rows,
@@ -169,11 +167,11 @@ def check(
         trial=train_step,
         precision=str(keras.config.dtype_policy().name),
         class_weight=class_weights(class_weight, rows),
-        validation=validation_rows(validation_data, rows),
+        validation=held_out,
         callbacks=maker(callbacks),
         reading=given.seconds,
     )
-    remarks = (*given.remarks, *_of_callbacks(training))
+    remarks = (*given.remarks, *of_validation, *_of_callbacks(training))
     try:
         verdict = Judge(training, plan).verdict()
     finally:

@@ -66,7 +66,7 @@ class Raised(msgspec.Struct, frozen=True):
             f"at {self.line}" if self.line else "",
         ]
         detail = ", ".join(part for part in where if part)
-        return f"{self.kind}: {self.message}" + (f" ({detail})" if detail else "")
+        return self.said + (f" ({detail})" if detail else "")
 
     @property
     def said(self) -> str:

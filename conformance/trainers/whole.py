@@ -94,7 +94,7 @@ def _parts(setup: Setup) -> dict[str, Any]:
         "epochs": training.epochs,
         "batch_size": training.batch_size,
         "class_weight": None if training.class_weight is None else dict(training.class_weight),
-        "validation_data": None if validation is None else validation.copy().structure(),
+        "validation_data": None if validation is None else validation.given(),
     }
 
 

@@ -226,7 +226,9 @@ def test_targets_of_other_names_are_refused() -> None:
 
 def test_validation_data_by_other_names_is_refused() -> None:
     rows = user_data.read(NAMED[:2], 4).rows
-    assert user_data.validation_rows(NAMED[:2], rows).y_names == ("first", "second")
+    held_out, _ = user_data.validation(NAMED[:2], rows, 4)
+    assert held_out is not None
+    assert held_out.rows.y_names == ("first", "second")
     for other in ((NAMED[0], {"second": Y, "third": Y}), ({"a": X, "c": X}, NAMED[1]), ((X, X), NAMED[1])):
         with pytest.raises(UsageError, match=r"are not the model's outputs|with other names than data"):
-            user_data.validation_rows(other, rows)
+            user_data.validation(other, rows, 4)
