@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,9 @@ from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
-from conformance.defaults import hold
+from conformance.defaults import settle, with_known
+from conformance.environment import known_findings
 from conformance.errors import UsageError
-from conformance.failure import divergence_error
 from conformance.judge import Judge, judge_case
 from conformance.plan import Plan
 from conformance.prepare import release
@@ -55,6 +56,7 @@ def check(
     callbacks: Any = None,
     replicas: Sequence[int] = (1,),
     executions: Sequence[str] = ("graph",),
+    baseline: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Train the same thing in several ways and judge whether they agree.
 
@@ -97,6 +99,8 @@ def check(
             and the loops of the harness call them, around a step on trial too; a whole loop may take `callbacks`.
         replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
         executions: names among `graph`, `eager`, `xla`.
+        baseline: known findings, by signature: the path of a file as `--baseline` takes it, or `corpus` for what the
+            project has recorded. A divergence that it knows makes the verdict `known`, which conforms.
 
     Returns:
         The verdict; `str()` tells it.
@@ -118,9 +122,10 @@ def check(
     if train_step is not None:
         loop_of(train_step)
     plan = _plan(train_step, replicas, executions)
+    known = known_findings(baseline).signatures
     devices.set_up(plan.replicas)
     if case is not None:
-        return judge_case(case, plan, train_step)
+        return with_known(judge_case(case, plan, train_step), known)
     _check_counts(batch_size, epochs)
     if isinstance(optimizer, Mapping) and train_step is not None:
         return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_LOOP)
@@ -178,11 +183,14 @@ def check(
         release()
     if failed is not None and verdict.verdict != RAISES:
         raise failed
-    return replace(verdict, remarks=(*remarks, *verdict.remarks))
+    return with_known(replace(verdict, remarks=(*remarks, *verdict.remarks)), known)
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
     """`check`, raising where the verdict is not that everything conforms.
+
+    In a session of pytest whose plugin is on, what `--conformance-baseline` knows conforms as well, and the verdict is
+    kept as one of the fixture `conformance` is.
 
     Args:
         train_step: as for `check`.
@@ -199,11 +207,7 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
         UsageError: as `check` does.
     """
     __tracebackhide__ = True
-    verdict = check(train_step, **arguments)
-    if not verdict.conforms:
-        raise divergence_error(verdict)
-    hold(verdict)
-    return verdict
+    return settle(check(train_step, **arguments), train_step, arguments)
 
 
 def _of_callbacks(training: Training) -> list[str]:
