@@ -25,7 +25,7 @@ from conformance.user_callbacks import maker
 from conformance.user_data import class_weights, read, validation
 from conformance.user_metrics import check_metrics
 from conformance.user_outputs import check_names, made_model
-from conformance.user_parts import asked, check_optimizers, made_optimizer, own_parts, trains_itself
+from conformance.user_parts import asked, check_optimizers, made_optimizer, own_parts, refuse_single_rows, trains_itself
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 SEVERAL_FOR_A_LOOP = (
@@ -183,6 +183,8 @@ def check(
         release()
     if failed is not None and verdict.verdict != RAISES:
         raise failed
+    if verdict.verdict == RAISES and given.feed != "arrays":
+        refuse_single_rows(model, rows)
     return with_known(replace(verdict, remarks=(*remarks, *verdict.remarks)), known)
 
 

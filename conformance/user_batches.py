@@ -45,6 +45,11 @@ def kind_of(data: Any, what: str) -> str:
         UsageError: when it is of none.
     """
     if hasattr(data, "element_spec"):
+        if not callable(getattr(data, "cardinality", None)):
+            raise UsageError(
+                f"{_argument(what)}={type(data).__name__} is distributed already; give the dataset of global batches"
+                " that it was made of, which every way of training distributes by itself"
+            )
         return DATASET
     if isinstance(data, str | bytes | Mapping) or hasattr(data, "shape"):
         told = f"{type(data).__name__} {data.shape}" if hasattr(data, "shape") else repr(data)
@@ -80,7 +85,7 @@ def refuse_endless(data: Any, kind: str, what: str) -> None:
     """
     if kind == DATASET and int(data.cardinality()) == INFINITE:
         raise UsageError(f"{what} is an endless dataset; limit it with take(n)")
-    if kind == SEQUENCE and _length(data) is None and hasattr(data, "num_batches"):
+    if kind == SEQUENCE and _length(data) is None and hasattr(type(data), "num_batches"):
         raise UsageError(f"{what} is a {type(data).__name__} without an end; give it a __len__, its number of batches")
 
 
@@ -155,11 +160,13 @@ def _batch(item: Any, kind: str, what: str, index: int) -> Arrays:
         )
     if not isinstance(item, list | tuple) or len(item) == 1:
         lone = item[0] if isinstance(item, list | tuple) else item
-        raise UsageError(
-            f"{what}: batch {index} is {_told(lone)} without targets; it should be {_PARTS}; where the inputs are the"
-            " targets, as in dataset.map(lambda x: (x, x)), and a generator or PyDataset gives tuples"
+        cure = (
+            "arrays are given as a tuple, data=(x, y)"
+            if kind == LISTED
+            else "where the inputs are the targets, as in dataset.map(lambda x: (x, x))"
         )
-    return arrays_of(tuple(item), f"{what}: batch {index}", batched=kind != LISTED)
+        raise UsageError(f"{what}'s batch {index} is {_told(lone)} without targets; it should be {_PARTS}; {cure}")
+    return arrays_of(tuple(item), f"{what}'s batch {index}", batched=kind != LISTED)
 
 
 def arrays_of(parts: tuple[Any, ...], what: str = "", *, batched: bool = False) -> Arrays:

@@ -105,6 +105,25 @@ def asked(make: Callable[[], Any], rows: Arrays, loss: Any, loss_weights: Any, m
         return Asked(rows, [loss], None, Metrics([[]], rows, outputs), error)
 
 
+def refuse_single_rows(make: Callable[[], Any], rows: Arrays) -> None:
+    """Say of batches in which every training raises that they are single rows, where that is what they are.
+
+    Raises:
+        UsageError: when every input of the model has an axis more than the batches.
+    """
+    try:
+        wanted = [tuple(tensor.shape) for tensor in make().inputs or ()]
+    except Exception:  # noqa: BLE001 - what making the model raises was seen in every arm
+        return
+    if wanted and sorted(array.ndim + 1 for array in rows.x) == sorted(map(len, wanted)):
+        shapes = ", ".join(str(shape) for shape in wanted)
+        seen = ", ".join(str(("rows", *array.shape[1:])).replace("'", "") for array in rows.x)
+        raise UsageError(
+            f"the data's batches have x {seen}, and the model takes {shapes}: they are single rows, and no batches;"
+            " batch them, as in dataset.batch(32)"
+        )
+
+
 def fitted(rows: Arrays, make: Callable[[], Any]) -> Arrays:
     """The rows with what is given by name in the order of the model's outputs, and the names checked.
 

@@ -20,7 +20,7 @@ class Validation:
     Attributes:
         rows: the rows of all batches.
         sizes: the rows of each batch, in order.
-        feed: how `fit` is given it, a name of `conformance.case.FEEDS`.
+        feed: how `fit` is given it: `arrays` or `dataset`.
     """
 
     rows: Arrays
@@ -55,11 +55,6 @@ class Validation:
     def given(self) -> Any:
         """What a loop that takes `validation_data` is given: arrays as they are, all else as a dataset of batches."""
         return self.copy().rows.structure() if self.feed == "arrays" else self.dataset()
-
-    def endless(self) -> Iterator[tuple[Any, ...]]:
-        """The batches again and again, as `fit` wants a generator."""
-        while True:
-            yield from self._structures()
 
     def _structures(self) -> Iterator[tuple[Any, ...]]:
         return (batch.copy().structure() for batch in self.batches())

@@ -142,8 +142,6 @@ def _evaluated(training: Training) -> dict[str, Any]:
     validation = training.validation
     if validation is None:
         return {}
-    if validation.feed == "generator":
-        return {"validation_data": validation.copy().endless(), "validation_steps": len(validation.sizes)}
     if validation.feed == "dataset":
         return {"validation_data": validation.dataset()}
     parts = _keras_parts(validation.copy().rows)

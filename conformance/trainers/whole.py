@@ -53,7 +53,8 @@ def prepare(setup: Setup, loop: Loop) -> Run:
         with watching(setup, loop), setup.scope(), functions_run(eagerly=setup.execution == "eager"):
             given = {**_parts(setup), **_data(setup, loop, data, durations)}
             returned = loop.call({"loss_fn": loss_fn, "callbacks": callbacks, **given})
-        if callbacks and setup.model.stop_training:
+        stopped = bool(callbacks and setup.model.stop_training)
+        if stopped:
             recorder.stopped_early()
         if not recorder.ended():
             # It trains nothing, and is told that, or what it trains nobody saw.
@@ -66,7 +67,7 @@ def prepare(setup: Setup, loop: Loop) -> Run:
         if len(durations) == recorder.ended():
             # Whoever also counts the batches, or makes others of them, takes no step for each.
             logbook.durations = durations
-        reports.note(setup, loop.name, data, returned, recorder.ended(), logbook)
+        reports.note(setup, loop.name, data, returned, recorder.ended(), logbook, stopped=stopped)
 
     return run
 

@@ -132,12 +132,12 @@ def test_a_step_that_never_calls_its_optimizer_diverges() -> None:
 
 
 def test_what_a_baseline_knows_is_known_and_does_not_raise(tmp_path: Path) -> None:
-    known = Baseline((Known("trainer/gradient/model_not_trained", "It is a test."),))
+    known = Baseline((Known("trainer/weights/model_not_trained", "It is a test."),))
     save_baseline(known, tmp_path / "known.json")
     arguments = {"model": build, "loss": "mse", "optimizer": "sgd", "data": (X[:8], Y[:8])}
     verdict = conformance.assert_conforms(never, **arguments, baseline=tmp_path / "known.json")
     assert (verdict.verdict, verdict.conforms) == ("known", True)
-    assert verdict.signature == "trainer/gradient/model_not_trained"
+    assert verdict.signature == "trainer/weights/model_not_trained"
 
 
 def test_a_training_that_raises_everywhere_raises() -> None:
