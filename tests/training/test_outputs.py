@@ -197,3 +197,29 @@ def test_a_loss_by_its_name_takes_labels_of_one_axis_beside_outputs_of_two() -> 
     given: dict[str, Any] = {"model": one, "optimizer": "sgd", "batch_size": 3, "metrics": ["accuracy"]}
     verdict = conformance.check(**given, loss="binary_crossentropy", data=(X, SIGNS[:, 0]))
     assert verdict.conforms, verdict
+
+
+def root(y_true: Any, y_pred: Any) -> Any:
+    """A loss as people write it, which broadcasts whatever it is given."""
+    import tensorflow as tf
+
+    return tf.sqrt(tf.reduce_mean(tf.square(tf.cast(y_true, y_pred.dtype) - y_pred)))
+
+
+def calling(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    return loss
+
+
+def test_a_function_of_ones_own_takes_labels_of_one_axis_in_fit_and_broadcasts_them_in_a_loop_that_calls_it() -> None:
+    given: dict[str, Any] = {"model": one, "loss": root, "optimizer": "sgd", "batch_size": 3}
+    verdict = conformance.check(**given, data=(X, SIGNS[:, 0]))
+    assert verdict.conforms, str(verdict)
+    verdict = conformance.check(calling, **given, data=(X, SIGNS[:, 0]))
+    assert verdict.wrong_arm == "trial/single/graph"
+    assert verdict.cause is not None
+    assert (verdict.cause.name, verdict.cause.exact) == ("label_shape_broadcast", True)
