@@ -27,8 +27,8 @@ _ROOTS = re.compile(r".*?\d+ root error\(s\) found\.\s*\(0\)\s*[A-Z_]+:\s*(?P<sa
 _WRAPPINGS = (_REWRITTEN, _CALLING, _INFERRING, _ROOTS)
 """What wraps a message, the outermost first."""
 
-_MOST, _HEAD = 300, 200
-"""Characters of a message that are shown, and how many of them are its beginning where something is left out."""
+_MOST = 300
+"""Characters of a message that are shown."""
 
 _LEFT_OUT = " [...] "
 
@@ -108,9 +108,15 @@ def shortened(message: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(('File "', "Detected at node", "Graph execution error"))]
     text = " ".join(" ".join(_NODES.sub(" ", _MADE.sub("", line)).split()) for line in lines).strip() or plain.strip()
-    if len(text) <= _MOST:
+    return ends(text, _MOST)
+
+
+def ends(text: str, most: int) -> str:
+    """A text of at most `most` characters: of a longer one two thirds are its beginning, and the rest is its end."""
+    if len(text) <= most:
         return text
-    return text[:_HEAD].rstrip() + _LEFT_OUT + text[len(text) - (_MOST - _HEAD - len(_LEFT_OUT)) :].lstrip()
+    head = 2 * most // 3
+    return text[:head].rstrip() + _LEFT_OUT + text[len(text) - (most - head - len(_LEFT_OUT)) :].lstrip()
 
 
 def rewritten_kind(message: str) -> str | None:
