@@ -52,7 +52,7 @@ def kind_of(data: Any, what: str) -> str:
             )
         return DATASET
     if isinstance(data, str | bytes | Mapping) or hasattr(data, "shape"):
-        told = f"{type(data).__name__} {data.shape}" if hasattr(data, "shape") else repr(data)
+        told = f"{type(data).__name__} {data.shape}" if hasattr(data, "shape") else " ".join(repr(data).split())
         raise UsageError(f"{_argument(what)}={told[:_SHOWN]} {_NEITHER}")
     if callable(data) and not hasattr(data, "__getitem__"):
         return FUNCTION
@@ -86,7 +86,7 @@ def refuse_endless(data: Any, kind: str, what: str) -> None:
     if kind == DATASET and int(data.cardinality()) == INFINITE:
         raise UsageError(f"{what} is an endless dataset; limit it with take(n)")
     if kind == SEQUENCE and _length(data) is None and hasattr(type(data), "num_batches"):
-        raise UsageError(f"{what} is a {type(data).__name__} without an end; give it a __len__, its number of batches")
+        raise UsageError(f"{what} has no end; give {type(data).__name__} a __len__, its number of batches")
 
 
 def batches_of(data: Any, kind: str, what: str) -> tuple[list[Arrays], float]:

@@ -233,12 +233,13 @@ REFUSED = {
     "no targets but None": ((X, None), "y is None; give (x, y) or (x, y, sample_weight)"),
     "what fails": (failing, "the data cannot be read: batch 1 raises OSError: no such file"),
     "no generator": (lambda: 3, "gave int; a function should give a generator of batches"),
-    "an endless sequence": (Endless(), "the data is a Endless without an end; give it a __len__"),
+    "an endless sequence": (Endless(), "the data has no end; give Endless a __len__, its number of batches"),
     "more than the memory": (Large(), "has more than 1024 MiB in its first 3 batches; give fewer, as in take(3)"),
     "lists of numbers": (([[1.0], [2.0]], Y[:2]), "x holds a list of Python's; a list is taken for several inputs"),
     "a ragged tensor": ((RaggedTensor(), Y), "x is a RaggedTensor; give a dense one: to_tensor()"),
     "a distributed dataset": (Distributed(), "data=Distributed is distributed already; give the dataset of global"),
     "one array": (X, "data=ndarray (10, 3) is neither (x, y[, sample_weight]), a dataset of batches"),
+    "a dictionary": ({"x": X, "y": Y}, "data={'x': array([[ 0., 1., 2.], [ 3., 4., 5.], [ 6., 7., 8.], [ 9., 10"),
     "a path": ("train.tfrecord", "data='train.tfrecord' is neither"),
 }
 
