@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,28 +13,19 @@ from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
 from conformance.build import Parts
 from conformance.case import Case
-from conformance.defaults import hold
+from conformance.defaults import settle, with_known
+from conformance.environment import known_findings
 from conformance.errors import UsageError
-from conformance.failure import divergence_error
 from conformance.judge import Judge, judge_case
 from conformance.plan import Plan
 from conformance.prepare import release
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 from conformance.user_callbacks import maker
-from conformance.user_data import class_weights, read, validation_rows
-from conformance.user_parts import (
-    by_output,
-    check_metrics,
-    check_names,
-    check_optimizers,
-    made_metrics,
-    made_model,
-    made_optimizer,
-    named,
-    own_parts,
-    trains_itself,
-)
+from conformance.user_data import class_weights, read, validation
+from conformance.user_metrics import check_metrics
+from conformance.user_outputs import check_names, made_model
+from conformance.user_parts import asked, check_optimizers, made_optimizer, own_parts, refuse_single_rows, trains_itself
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 SEVERAL_FOR_A_WHOLE_LOOP = (
@@ -57,13 +49,14 @@ def check(
     data: Any = None,
     batch_size: int = 32,
     epochs: int = 1,
-    metrics: Sequence[Any] = (),
-    loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] = (),
+    loss_weights: float | Sequence[float] | Mapping[str, float] | None = None,
     class_weight: Mapping[int, float] | None = None,
     validation_data: Any = None,
     callbacks: Any = None,
     replicas: Sequence[int] = (1,),
     executions: Sequence[str] = ("graph",),
+    baseline: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Train the same thing in several ways and judge whether they agree.
 
@@ -82,7 +75,8 @@ def check(
             that takes `sample_weight` alone is given class weights as that.
         case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
         model: makes the uncompiled `keras.Model`; called once for every way of training.
-        loss: what `compile` takes: a name, a `keras.losses.Loss`, a function, a list or dictionary of them by output.
+        loss: what `compile` takes: a name, a `keras.losses.Loss` or a function, for every output; or one for each, as a
+            list in the outputs' order or a dictionary by their names.
         optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one. Of a model that
             trains with several in its own `train_step`, a dictionary of them by the parameters of its own `compile`;
             left out where the model makes them itself. A step on trial is given a dictionary of them then, by the
@@ -94,14 +88,20 @@ def check(
         batch_size: the global batch size, for arrays.
         epochs: how many epochs.
         metrics: names, functions of targets and outputs, classes of `keras.metrics.Metric`, functions without arguments
-            that make one, or metrics, whose configuration is used; computed on every output.
-        loss_weights: the losses' factors.
+            that make one, or metrics, whose configuration is used. Of several outputs, as `compile` takes them, a list
+            with an entry for each, or a dictionary by their names; an entry is a metric, a list of them or None. One
+            metric in a list is computed on every output.
+        loss_weights: the losses' factors, in a list or by the outputs' names; of one output a number.
         class_weight: the weight of each class by its number, for one output of labels, one-hot rows or 0 and 1.
-        validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, evaluated after every epoch.
+        validation_data: what is evaluated after every epoch, in every form of `data`. Arrays are cut into batches of
+            `batch_size`; batches of a dataset, `PyDataset` or generator stay as they are, and may have a size each. A
+            whole loop that takes `validation_data` is given arrays as arrays, and all else as a dataset.
         callbacks: a list of `keras.callbacks.Callback`, copied for every run, or better a function that makes it. `fit`
             and the loops of the harness call them, around a step on trial too; a whole loop may take `callbacks`.
         replicas: numbers of replicas; 1 is one device, N is `MirroredStrategy` over N.
         executions: names among `graph`, `eager`, `xla`.
+        baseline: known findings, by signature: the path of a file as `--baseline` takes it, or `corpus` for what the
+            project has recorded. A divergence that it knows makes the verdict `known`, which conforms.
 
     Returns:
         The verdict; `str()` tells it.
@@ -123,9 +123,10 @@ def check(
     if train_step is not None:
         loop_of(train_step)
     plan = _plan(train_step, replicas, executions)
+    known = known_findings(baseline).signatures
     devices.set_up(plan.replicas)
     if case is not None:
-        return judge_case(case, plan, train_step)
+        return with_known(judge_case(case, plan, train_step), known)
     _check_counts(batch_size, epochs)
     # With one optimizer a loop is on trial against `fit` with that one, whatever else the model holds.
     one = train_step is not None and optimizer is not None and not isinstance(optimizer, Mapping)
@@ -142,25 +143,27 @@ def check(
     check_names("loss", loss)
     check_metrics(metrics)
     given = read(data, batch_size)
-    rows, weights, failed = given.rows, None, None
+    rows, failed = given.rows, None
     if own:
         plan = dataclasses.replace(plan, trainers=("fit",)) if train_step is None else plan
         if len(plan.arms) == 1:
             return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE)
         parts = own_parts(model, optimizer, {"loss": loss, "loss_weights": loss_weights}, metrics, rows)
     else:
-        rows, weights, failed = named(rows, loss_weights, model)
+        by_output = asked(model, rows, loss, loss_weights, metrics)
+        rows, failed = by_output.rows, by_output.failed
         parts = Parts(
             lambda: made_model(model, rows),
             lambda: made_optimizer(optimizer),
-            lambda: by_output(loss, model, rows),
-            weights,
-            lambda: made_metrics(metrics, rows, model),
+            lambda: list(by_output.losses),
+            by_output.weights,
+            by_output.metrics.made,
             built_first=False,
         )
     if class_weight is not None and given.feed == "generator":
         reason = "class_weight with a generator: fit refuses it; give arrays or a dataset"
         return Verdict(case=None, verdict=UNSUPPORTED, reason=reason, remarks=given.remarks)
+    held_out, of_validation = validation(validation_data, rows, given.batch_size)
     training = Training(
         parts,
         rows,
@@ -172,22 +175,27 @@ def check(
         trial=train_step,
         precision=str(keras.config.dtype_policy().name),
         class_weight=class_weights(class_weight, rows),
-        validation=validation_rows(validation_data, rows),
+        validation=held_out,
         callbacks=maker(callbacks),
         reading=given.seconds,
     )
-    remarks = (*given.remarks, *_of_callbacks(training))
+    remarks = (*given.remarks, *of_validation, *_of_callbacks(training))
     try:
         verdict = Judge(training, plan).verdict()
     finally:
         release()
     if failed is not None and verdict.verdict != RAISES:
         raise failed
-    return replace(verdict, remarks=(*remarks, *verdict.remarks))
+    if verdict.verdict == RAISES and given.feed != "arrays":
+        refuse_single_rows(model, rows)
+    return with_known(replace(verdict, remarks=(*remarks, *verdict.remarks)), known)
 
 
 def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: Any) -> Verdict:
     """`check`, raising where the verdict is not that everything conforms.
+
+    In a session of pytest whose plugin is on, what `--conformance-baseline` knows conforms as well, and the verdict is
+    kept as one of the fixture `conformance` is.
 
     Args:
         train_step: as for `check`.
@@ -204,11 +212,7 @@ def assert_conforms(train_step: Callable[..., Any] | None = None, **arguments: A
         UsageError: as `check` does.
     """
     __tracebackhide__ = True
-    verdict = check(train_step, **arguments)
-    if not verdict.conforms:
-        raise divergence_error(verdict)
-    hold(verdict)
-    return verdict
+    return settle(check(train_step, **arguments), train_step, arguments)
 
 
 def _of_callbacks(training: Training) -> list[str]:

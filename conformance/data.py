@@ -8,7 +8,7 @@ caller's arrays is itself a divergence (`digest` finds it).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,15 @@ class Arrays:
     def rows(self) -> int:
         """Rows in an epoch."""
         return len(self.x[0])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all arrays together."""
+        return sum(array.nbytes for array in (*self.x, *self.y, *(self.sample_weight or ())))
+
+    def part(self, start: int, stop: int) -> Arrays:
+        """Some of the rows, as views."""
+        return self.map(lambda array: array[start:stop])
 
     def copy(self) -> Arrays:
         """The same values in memory of their own."""
@@ -176,7 +185,14 @@ def epoch_dataset(data: Arrays, batch_size: int, feed: str) -> Any:
 
     if feed != "generator":
         return tf.data.Dataset.from_tensor_slices(data.structure()).batch(batch_size)
+    return generated(data, lambda: data.batches(batch_size))
+
+
+def generated(data: Arrays, batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
+    """A `tf.data.Dataset` of what a function generates: batches of any number of rows like these."""
+    import tensorflow as tf
+
     signature = tf.nest.map_structure(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), data.structure()
     )
-    return tf.data.Dataset.from_generator(lambda: data.batches(batch_size), output_signature=signature)
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)

@@ -11,6 +11,7 @@ import shutil
 import textwrap
 
 from conformance.errors import DivergenceError, RaisedError
+from conformance.raised import Raised, ends
 from conformance.reports.text import lines, plain
 from conformance.reports.words import REFEREE, counted, in_words, when
 from conformance.verdict import DIVERGES, RAISES, Divergence, Verdict
@@ -26,6 +27,9 @@ MARGIN = 4
 
 _CUT = " [...]"
 _UNDECIDED, _EXACT = "not decided", " (reproduces every step)"
+
+_INDENTS, _BEFORE = 8, 24
+"""Characters of a line that an indentation takes and a word that does not fit leaves, and those before an exception."""
 
 _LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
 """The most lines for a part of what was raised."""
@@ -86,7 +90,7 @@ def _head(verdict: Verdict, width: int) -> list[str]:
         right = ", and your loop is right" if verdict.acquitted else ""
         return _wrapped(f"diverges{right}: {first} differs from {other}", "", width, 2)
     if verdict.verdict == RAISES and verdict.raised is not None:
-        return _wrapped(f"raises in every arm: {verdict.raised.said}", "", width, 3)
+        return _wrapped(f"raises in every arm: {_said(verdict.raised, width, 3)}", "", width, 3)
     text = f"{verdict.verdict}: {verdict.reason or ', '.join(report.arm for report in verdict.arms)}"
     return _wrapped(text, "", width, 4)
 
@@ -96,7 +100,7 @@ def _raised(verdict: Verdict, width: int) -> list[str]:
     raised = verdict.raised
     if raised is None:
         return []
-    told = [] if verdict.verdict == RAISES else _wrapped(f"raises: {raised.said}", "  ", width, 2)
+    told = [] if verdict.verdict == RAISES else _wrapped(f"raises: {_said(raised, width, 2)}", "  ", width, 2)
     for word, text in raised.rows:
         told += _wrapped(f"{word}: {text}", "  ", width, _LINES[word])
     others = {
@@ -107,6 +111,11 @@ def _raised(verdict: Verdict, width: int) -> list[str]:
     for said, arm in list(others.items())[:1]:
         told += _wrapped(f"otherwise {arm}: {said}", "  ", width, 2)
     return told
+
+
+def _said(raised: Raised, width: int, lines: int) -> str:
+    """The exception with the beginning and the end of its words, in about so many lines with something before it."""
+    return ends(plain(raised.said), lines * (width - _INDENTS) - _BEFORE)
 
 
 def _observation(verdict: Verdict, width: int) -> list[str]:

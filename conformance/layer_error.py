@@ -19,7 +19,7 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from conformance.raised import Raised, shortened
+from conformance.raised import Raised, rewritten_kind, shortened
 from conformance.refusal import Refusal, refusal
 
 _OURS = Path(__file__).resolve().parent
@@ -54,7 +54,8 @@ def describe(error: BaseException, layers: Iterable[Any] = ()) -> Raised:
     Returns:
         Plain text of it; no reference to a frame, a layer or a tensor is kept.
     """
-    told = refusal(str(error))
+    message = _message(error)
+    told = refusal(message)
     frames = _telling(error)
     chain = _layers(frames)
     path, kind = _named(chain)
@@ -62,8 +63,8 @@ def describe(error: BaseException, layers: Iterable[Any] = ()) -> Raised:
         path, kind = _in_graph(told.node, layers)
     operation, operands = _operation(frames, told)
     return Raised(
-        type(error).__name__,
-        shortened(str(error)),
+        _kind(error, message),
+        shortened(message),
         path,
         operation,
         _inputs(frames, chain),
@@ -72,6 +73,22 @@ def describe(error: BaseException, layers: Iterable[Any] = ()) -> Raised:
         operands,
         printed(error),
     )
+
+
+_AUTOGRAPHS = frozenset({"StagingError", "MultilineMessageKeyError"})
+"""What AutoGraph raises where it cannot make the error of a user's function anew with its lines in the message."""
+
+
+def _kind(error: BaseException, message: str) -> str:
+    name = type(error).__name__
+    return (rewritten_kind(message) or name).rpartition(".")[2] if name in _AUTOGRAPHS else name
+
+
+def _message(error: BaseException) -> str:
+    """The error's words; `KeyError` shows its argument as Python writes it, and so every end of a line escaped."""
+    (argument, *others) = error.args or (None,)
+    lone = isinstance(error, KeyError) and isinstance(argument, str) and not others
+    return argument if lone and "\n" in argument else str(error)
 
 
 def printed(error: BaseException) -> str | None:

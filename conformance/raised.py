@@ -17,8 +17,9 @@ _NODES = re.compile(
     r"|\[Op:__inference\w*\]|\[Op:\w+\](?: name:\s*$)?"
 )
 _MADE = re.compile(r" for '\{\{node [^}]*\}\} = \w+\[[^\]]*\]\([^)]*\)'")
-_INFERRING = re.compile(r".*?Error encountered:(?P<said>.*)\Z", re.DOTALL)
-_REWRITTEN = re.compile(r"\s*in user code:\n.*\n\s*\n\s+\w+: (?P<said>.*)\Z", re.DOTALL)
+_INFERRING = re.compile(r".+?Error encountered:(?P<said>.*)\Z", re.DOTALL)
+# Only in front of the frames and behind them is an empty line; the error may have more of its own.
+_REWRITTEN = re.compile(r"\s*in user code:\n.*?\n *\n +(?P<kind>[\w.]+):(?: |\n|\Z)(?P<said>.*)\Z", re.DOTALL)
 _CALLING = re.compile(
     r"\s*Exception encountered when calling [^\n]*?\.\s*\n(?P<said>.*?)(?:\n\s*Arguments received by .*)?\Z", re.DOTALL
 )
@@ -27,6 +28,9 @@ _WRAPPINGS = (_REWRITTEN, _CALLING, _INFERRING, _ROOTS)
 """What wraps a message, the outermost first."""
 
 _MOST = 300
+"""Characters of a message that are shown."""
+
+_LEFT_OUT = " [...] "
 
 
 class Raised(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ class Raised(msgspec.Struct, frozen=True):
             f"at {self.line}" if self.line else "",
         ]
         detail = ", ".join(part for part in where if part)
-        return f"{self.kind}: {self.message}" + (f" ({detail})" if detail else "")
+        return self.said + (f" ({detail})" if detail else "")
 
     @property
     def said(self) -> str:
@@ -92,23 +96,42 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 def shortened(message: str) -> str:
-    """The message on one line: its first sentences without terminal escapes, nodes' names and the framework's frames.
+    """The message on one line, without terminal escapes, nodes' names and the framework's frames.
 
-    Of an error in which Keras or TensorFlow wraps another, the inner one's words are what says what is wrong.
+    Of an error in which Keras or TensorFlow wraps another, the inner one's words are what says what is wrong; there may
+    be none. Of a long message the middle is left out: it begins with what is wrong, and often ends with what to do.
     """
     plain = _COLOURS.sub("", message)
-    lines = [line.strip() for line in _unwrapped(plain).splitlines() if line.strip()]
+    said, _ = _unwrapped(plain)
+    if not said.strip():
+        return ""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(('File "', "Detected at node", "Graph execution error"))]
     text = " ".join(" ".join(_NODES.sub(" ", _MADE.sub("", line)).split()) for line in lines).strip() or plain.strip()
-    return text if len(text) <= _MOST else text[: _MOST - 3] + "..."
+    return ends(text, _MOST)
 
 
-def _unwrapped(message: str) -> str:
-    """What is left of a message when every layer of wrapping that says nothing of its own is taken off."""
-    text = message
+def ends(text: str, most: int) -> str:
+    """A text of at most `most` characters: of a longer one two thirds are its beginning, and the rest is its end."""
+    if len(text) <= most:
+        return text
+    head = 2 * most // 3
+    return text[:head].rstrip() + _LEFT_OUT + text[len(text) - (most - head - len(_LEFT_OUT)) :].lstrip()
+
+
+def rewritten_kind(message: str) -> str | None:
+    """The class of the error that AutoGraph tells in the words of a message, the innermost; None where it tells none.
+
+    What AutoGraph cannot make anew with a longer message it raises as an error of its own.
+    """
+    return _unwrapped(_COLOURS.sub("", message))[1]
+
+
+def _unwrapped(message: str) -> tuple[str, str | None]:
+    """What is left of a message when every layer of wrapping is taken off, and the class that AutoGraph says it has."""
+    text, kind = message, None
     while True:
         found = next((found for pattern in _WRAPPINGS if (found := pattern.match(text))), None)
-        inner = text if found is None else found["said"]
-        if inner == text or not inner.strip():
-            return text
-        text = inner
+        if found is None or found["said"] == text:
+            return text, kind
+        text, kind = found["said"], found.groupdict().get("kind") or kind

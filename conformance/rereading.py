@@ -38,7 +38,7 @@ _ENDS = {
 FROZEN = "every way of training was given the batches of the first reading, in every epoch"
 
 
-def remark(kind: str, first: Batches, second: Batches, *, counted: bool = True) -> str | None:
+def remark(kind: str, first: Batches, second: Batches, *, counted: bool = True, what: str = "the data") -> str | None:
     """What is said of data whose two readings differ; None where they are the same, bit for bit.
 
     Args:
@@ -46,6 +46,7 @@ def remark(kind: str, first: Batches, second: Batches, *, counted: bool = True) 
         first: the batches of the first reading, at least one.
         second: those of the second; none where there was nothing more to read.
         counted: whether the data knows how many batches it has, as a dataset of known cardinality does.
+        what: what it is called.
 
     Example:
         >>> x = np.arange(3.0)
@@ -61,7 +62,7 @@ def remark(kind: str, first: Batches, second: Batches, *, counted: bool = True) 
     reason = next(told for look in _LOOKS if (told := look(kind, first, second)))
     uncounted = "" if counted or len(first) == len(second) else _UNCOUNTED
     where = f"batch {place} {'is missing' if place >= len(second) else 'differs'}"
-    return f"the data gives other batches each time it is read: {where}; {reason}{uncounted}; {FROZEN}"
+    return f"{what} gives other batches each time it is read: {where}; {reason}{uncounted}; {FROZEN}"
 
 
 _UNCOUNTED = "; its cardinality is unknown, so fit counts the steps of an epoch by the first it reads to the end"

@@ -14,6 +14,7 @@ from conformance.case import Case
 from conformance.data import Array, Arrays, arrays
 from conformance.recording import Recorder
 from conformance.trace import Trace
+from conformance.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Training:
         trial: the user's loop, or None.
         precision: the dtype policy its models are made under.
         class_weight: the weight of each class, or None; only without sample weights, and with one output.
-        validation: rows that are evaluated after every epoch, or None.
+        validation: what is evaluated after every epoch, or None.
         reading: the median of the seconds that the user's data took to give a batch; None for arrays.
         callbacks: makes the callbacks of a run, or None.
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
@@ -53,7 +54,7 @@ class Training:
     trial: Callable[..., Any] | None = None
     precision: str = "float32"
     class_weight: Mapping[int, float] | None = None
-    validation: Arrays | None = None
+    validation: Validation | None = None
     reading: float | None = None
     callbacks: Callable[[], list[Any]] | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)

@@ -6,10 +6,7 @@ is compared is the training and not what a dataset gives the next time it is rea
 
 from __future__ import annotations
 
-import itertools
-import statistics
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,16 +15,19 @@ import numpy as np
 from conformance.data import Array, Arrays
 from conformance.errors import UsageError
 from conformance.raised import shortened
-from conformance.rereading import DATASET, FROZEN, FUNCTION, ITERATOR, SEQUENCE, remark, shapes_of
+from conformance.rereading import DATASET, FROZEN, FUNCTION, ITERATOR, remark, shapes_of
+from conformance.user_batches import LISTED, UNKNOWN, arrays_of, batches_of, kind_of, refuse_endless
+from conformance.validation import Validation
 
-LISTED = "list"
-"""Batches in memory, which are the same each time."""
+DATA, VALIDATION = "the data", "validation_data"
+"""What messages call what was given."""
 
-INFINITE, UNKNOWN = -1, -2
-"""What `cardinality` says of a dataset without an end, and of one that has to be read to be counted."""
-
-MOST_BATCHES = 10_000
-"""A dataset with more batches than this is taken for an endless one."""
+GENERATED = (
+    "validation_data is generated: with Keras 3.15.1, fit over a generator leaves batches out of every evaluation but"
+    " the first, those that were read ahead; here it was given a dataset of all of them, as"
+    " tf.data.Dataset.from_generator makes one"
+)
+"""Which ones are left out hangs on how fast they are read, so nobody could be held against it."""
 
 
 @dataclass(frozen=True)
@@ -60,57 +60,46 @@ def read(data: Any, batch_size: int) -> Given:
         UsageError: when it is nothing of what can be read, or its batches are of many sizes.
     """
     if isinstance(data, tuple) and 2 <= len(data) <= 3:
-        return Given(_arrays(data), batch_size, "arrays")
-    kind = _kind(data)
-    if kind == DATASET and int(data.cardinality()) == INFINITE:
-        raise UsageError("the data is an endless dataset; limit it with take(n)")
-    first, seconds = _batches(data() if kind == FUNCTION else data)
-    if not first:
-        raise UsageError("the data has no batches")
-    if len(first) > MOST_BATCHES:
-        raise UsageError(f"the data has more than {MOST_BATCHES} batches; limit an endless dataset with take(n)")
+        return Given(arrays_of(data), batch_size, "arrays")
+    first, feed, remarks, seconds = _read(data, DATA)
     sizes = [batch.rows for batch in first]
     odd = next((i for i, size in enumerate(sizes) if size > sizes[0] or (size < sizes[0] and i + 1 < len(sizes))), None)
     if odd is not None:
         raise UsageError(
             f"the data's batches have {sizes[:8]} rows: batch {odd} has {sizes[odd]} and not {sizes[0]}; all but the"
-            " last should have the same"
+            f" last should have the same, as in dataset.unbatch().batch({sizes[0]})"
         )
-    told = _told(kind, data, first) if kind != LISTED else None
-    return Given(
-        joined(first),
-        sizes[0],
-        "generator" if kind in (FUNCTION, ITERATOR) else "dataset",
-        () if told is None else (told,),
-        seconds,
-    )
+    return Given(joined(first), sizes[0], feed, remarks, seconds)
 
 
-def _kind(data: Any) -> str:
-    if hasattr(data, "element_spec"):
-        return DATASET
-    if callable(data):
-        return FUNCTION
-    if isinstance(data, list | tuple):
-        return LISTED
-    return ITERATOR if isinstance(data, Iterator) else SEQUENCE
+def _read(data: Any, what: str) -> tuple[list[Arrays], str, tuple[str, ...], float]:
+    """The batches of the first reading, how `fit` is fed with them, what a second one says, and seconds a batch."""
+    kind = kind_of(data, what)
+    refuse_endless(data, kind, what)
+    first, seconds = batches_of(data, kind, what)
+    if not first:
+        raise UsageError(f"{what} has no batches")
+    told = _told(kind, data, first, what) if kind != LISTED else None
+    feed = "generator" if kind in (FUNCTION, ITERATOR) else "dataset"
+    return first, feed, () if told is None else (told,), seconds
 
 
-def _told(kind: str, data: Any, first: list[Arrays]) -> str | None:
+def _told(kind: str, data: Any, first: list[Arrays], what: str) -> str | None:
     """What a second reading says of the data; a failing one is told as well, for `fit` would meet it too."""
     ended = getattr(data, "on_epoch_end", None)
     try:
         if ended is not None:
             # As fit does between two epochs.
             ended()
-        second, _ = _batches(data() if kind == FUNCTION else data)
+        second, _ = batches_of(data, kind, what)
     except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-        return f"the data cannot be read twice: {type(error).__name__}: {shortened(str(error))}; {FROZEN}"
+        cause = error.__cause__ or error
+        return f"{what} cannot be read twice: {type(cause).__name__}: {shortened(str(cause))}; {FROZEN}"
     counted = kind not in (FUNCTION, ITERATOR) and (kind != DATASET or int(data.cardinality()) != UNKNOWN)
-    return remark(kind, first, second, counted=counted)
+    return remark(kind, first, second, counted=counted, what=what)
 
 
-def joined(batches: Sequence[Arrays]) -> Arrays:
+def joined(batches: Sequence[Arrays], what: str = DATA) -> Arrays:
     """The rows of batches one after another.
 
     Raises:
@@ -124,7 +113,7 @@ def joined(batches: Sequence[Arrays]) -> Arrays:
     for index, batch in enumerate(batches):
         if shapes_of(batch) != shapes_of(first):
             raise UsageError(
-                f"the data's batches have rows of many shapes: batch {index} has {shapes_of(batch)}, batch 0"
+                f"{what}'s batches have rows of many shapes: batch {index} has {shapes_of(batch)}, batch 0"
                 f" {shapes_of(first)}; all should have the same"
             )
     weights = None if first.sample_weight is None else whole([batch.sample_weight or () for batch in batches])
@@ -177,73 +166,40 @@ def class_weights(given: Any, rows: Arrays) -> dict[int, float] | None:
     return weights
 
 
-def validation_rows(given: Any, rows: Arrays) -> Arrays | None:
-    """The rows that are evaluated after every epoch, shaped as those that are trained on; None where none are given."""
+def validation(given: Any, rows: Arrays, batch_size: int) -> tuple[Validation | None, tuple[str, ...]]:
+    """What is evaluated after every epoch, of rows like those that are trained on, and what there is to say of it.
+
+    Args:
+        given: as `conformance.check` takes it; None for nothing.
+        rows: the rows that are trained on.
+        batch_size: the batch size of arrays; batches have sizes of their own, and each may have another.
+
+    Raises:
+        UsageError: when it is nothing of what can be read, or its rows are others.
+    """
     if given is None:
-        return None
-    if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
-        raise UsageError(f"validation_data={type(given).__name__} is not (x, y[, sample_weight]) of arrays")
-    validation = ordered(_arrays(given), "validation_data's targets", rows.y_names)
+        return None, ()
+    if isinstance(given, list) and 2 <= len(given) <= 3 and not all(isinstance(item, tuple) for item in given):
+        # As fit takes it.
+        given = tuple(given)
+    if isinstance(given, tuple) and 2 <= len(given) <= 3:
+        return Validation.cut(validation_rows(arrays_of(given, VALIDATION), rows), batch_size), ()
+    batches, feed, remarks, _ = _read(given, VALIDATION)
+    sizes = tuple(batch.rows for batch in batches)
+    if feed == "generator":
+        remarks = (*remarks, GENERATED)
+    return Validation(validation_rows(joined(batches, VALIDATION), rows), sizes, "dataset"), remarks
+
+
+def validation_rows(given: Arrays, rows: Arrays) -> Arrays:
+    """The rows that are evaluated, in the order of the outputs, checked against those that are trained on."""
+    validation = ordered(given, "validation_data's targets", rows.y_names)
     if validation.x_names != rows.x_names or validation.y_names != rows.y_names:
         raise UsageError("validation_data with other names than data; dictionaries should have the same")
     for name, ours, theirs in (("x", validation.x, rows.x), ("y", validation.y, rows.y)):
         if [array.shape[1:] for array in ours] != [array.shape[1:] for array in theirs]:
-            shapes = ", ".join(str(array.shape) for array in ours)
-            raise UsageError(f"validation_data with {name} of shape {shapes}; rows should be as in data")
+            shapes, wanted = (", ".join(str(array.shape) for array in part) for part in (ours, theirs))
+            raise UsageError(
+                f"validation_data with {name} of shape {shapes}; rows should be as in data, where it is {wanted}"
+            )
     return validation
-
-
-def _batches(data: Any) -> tuple[list[Arrays], float]:
-    """The batches of one reading, and the median of the seconds each took.
-
-    They are one more than may be where there is no end of them.
-    """
-    length = getattr(data, "__len__", None)
-    try:
-        items: Iterable[Any] = (data[i] for i in range(length())) if length and not hasattr(data, "unbatch") else data
-        found, taken = list[Arrays](), list[float]()
-        started = time.perf_counter()
-        for item in itertools.islice(items, MOST_BATCHES + 1):
-            taken.append(time.perf_counter() - started)
-            found.append(_batch(item))
-            started = time.perf_counter()
-        return found, statistics.median(taken or [0.0])
-    except (TypeError, NotImplementedError) as error:
-        raise UsageError(
-            f"data={type(data).__name__} is neither (x, y[, sample_weight]), a dataset of batches nor a function that"
-            " gives a generator of them"
-        ) from error
-
-
-def _batch(item: Any) -> Arrays:
-    if isinstance(item, Mapping):
-        raise UsageError("a batch is a dictionary; it should be (x, y) or (x, y, sample_weight)")
-    return _arrays(tuple(item))
-
-
-def _arrays(parts: tuple[Any, ...]) -> Arrays:
-    if len(parts) not in (2, 3):
-        raise UsageError(f"a batch of {len(parts)} parts; it should be (x, y) or (x, y, sample_weight)")
-    x, y, weights = (*parts, None)[:3]
-    names = [tuple(sorted(part)) if isinstance(part, Mapping) else () for part in (x, y, weights)]
-    rows = Arrays(_leaves(x), _leaves(y), None if weights is None else _leaves(weights), *names)
-    counts = {len(array) for array in (*rows.x, *rows.y, *(rows.sample_weight or ()))}
-    if len(counts) != 1:
-        raise UsageError(f"data with {sorted(counts)} rows; every array should have the same number")
-    if 0 in counts:
-        raise UsageError("data with 0 rows; give at least one")
-    return rows
-
-
-def _leaves(part: Any) -> tuple[Array, ...]:
-    if isinstance(part, Mapping):
-        items: Iterable[Any] = (part[name] for name in sorted(part))
-    else:
-        items = part if isinstance(part, list | tuple) else (part,)
-    arrays = tuple(np.asarray(item) for item in items)
-    for array in arrays:
-        # NumPy calls the kind of bfloat16 V.
-        if array.dtype.kind not in "fiubV":
-            raise UsageError(f"data of dtype {array.dtype}; every array should hold numbers")
-    # Keras computes in float32; float64 arrays, NumPy's default, are what users pass without meaning to.
-    return tuple(array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays)

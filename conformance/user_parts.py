@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from conformance.build import Parts
-from conformance.data import Array, Arrays
+from conformance.data import Arrays
 from conformance.errors import ConformanceError, UsageError
-from conformance.raised import shortened
 from conformance.recording import output_names
 from conformance.several import compiling, optimizers_of
 from conformance.trainers.fit import has_own_step
 from conformance.user_data import ordered
-
-ACCURACIES = ("accuracy", "acc")
-"""The names that mean another metric for every kind of target."""
-
-
-def check_names(kind: str, given: Any) -> None:
-    """Refuse the names that Keras does not know, before anything is trained: no arm can be blamed for them."""
-    import keras
-
-    if isinstance(given, Mapping):
-        given = list(given.values())
-    for name in given if isinstance(given, list | tuple) else [given]:
-        if not isinstance(name, str):
-            continue
-        module = {"loss": keras.losses, "metric": keras.metrics, "optimizer": keras.optimizers}[kind]
-        try:
-            module.get(name)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{name!r} is no {kind} that Keras knows") from error
+from conformance.user_metrics import Metrics, made_anywhere, metrics_by_output
+from conformance.user_outputs import (
+    check_names,
+    losses_by_output,
+    made_model,
+    outputs_of,
+    structure_of,
+    weights_by_output,
+)
 
 
 def check_optimizers(given: Any) -> None:
@@ -56,9 +45,7 @@ def trains_itself(make: Callable[[], Any], optimizer: Any) -> bool:
     return isinstance(made, keras.Model) and has_own_step(made) and bool(optimizers_of(made))
 
 
-def own_parts(
-    make: Callable[[], Any], optimizer: Any, given: Mapping[str, Any], metrics: Sequence[Any], rows: Arrays
-) -> Parts:
+def own_parts(make: Callable[[], Any], optimizer: Any, given: Mapping[str, Any], metrics: Any, rows: Arrays) -> Parts:
     """The parts of a model that trains with optimizers of its own, and may have no `call`."""
     import keras
 
@@ -73,7 +60,7 @@ def own_parts(
 
     def arguments() -> dict[str, Any]:
         found = {name: value for name, value in given.items() if value is not None}
-        return found | ({"metrics": [_made_metric(item, rows.y[0]) for item in metrics]} if metrics else {})
+        return found | ({"metrics": made_anywhere(metrics, rows.y[0])} if metrics else {})
 
     loss = given.get("loss")
     several = optimizer if isinstance(optimizer, Mapping) else {"optimizer": optimizer} if optimizer else {}
@@ -87,33 +74,59 @@ def own_parts(
     )
 
 
-def named(
-    rows: Arrays, loss_weights: Any, make: Callable[[], Any]
-) -> tuple[Arrays, tuple[float, ...] | None, Exception | None]:
-    """The rows and the losses' factors in the order of the model's outputs; or what making the model raised.
+class Asked(NamedTuple):
+    """What was asked for each output of the model, in the outputs' order.
 
-    That is an arm's to tell, and every arm will.
+    Attributes:
+        rows: the rows, what is given by name in the order of the outputs.
+        losses: the losses.
+        weights: their factors, or None.
+        metrics: the metrics, to be made anew for every arm.
+        failed: what making the model raised: an arm's to tell, and every arm will.
     """
+
+    rows: Arrays
+    losses: list[Any]
+    weights: tuple[float, ...] | None
+    metrics: Metrics
+    failed: Exception | None = None
+
+
+def asked(make: Callable[[], Any], rows: Arrays, loss: Any, loss_weights: Any, metrics: Any) -> Asked:
+    """What was asked for each output, checked against the model where it is by name or depends on its shape.
+
+    Raises:
+        UsageError: when it is not for the model's outputs.
+    """
+    outputs = functools.cache(lambda: outputs_of(make, rows))
     try:
         rows = fitted(rows, make)
-        weights = None if loss_weights is None else tuple(map(float, by_output(loss_weights, make, rows)))
+        losses = losses_by_output(loss, rows, outputs)
+        weights = weights_by_output(loss_weights, rows, outputs)
+        return Asked(rows, losses, weights, Metrics(metrics_by_output(metrics, rows, outputs), rows, outputs))
     except ConformanceError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the user's function raises is an observation
-        return rows, None, error
-    return rows, weights, None
+        return Asked(rows, [loss], None, Metrics([[]], rows, outputs), error)
 
 
-def made_model(make: Callable[[], Any], rows: Arrays) -> Any:
-    """The model, built: a subclassed one has its variables when it has seen a row."""
-    import keras
+def refuse_single_rows(make: Callable[[], Any], rows: Arrays) -> None:
+    """Say of batches in which every training raises that they are single rows, where that is what they are.
 
-    model = make()
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"model() gave {type(model).__name__}, which is no keras.Model")
-    if not model.built or not model.variables:
-        model(rows.map(lambda array: array[:1]).structure()[0])
-    return model
+    Raises:
+        UsageError: when every input of the model has an axis more than the batches.
+    """
+    try:
+        wanted = [tuple(tensor.shape) for tensor in make().inputs or ()]
+    except Exception:  # noqa: BLE001 - what making the model raises was seen in every arm
+        return
+    if wanted and sorted(array.ndim + 1 for array in rows.x) == sorted(map(len, wanted)):
+        shapes = ", ".join(str(shape) for shape in wanted)
+        seen = ", ".join(str(("rows", *array.shape[1:])).replace("'", "") for array in rows.x)
+        raise UsageError(
+            f"the data's batches have x {seen}, and the model takes {shapes}: they are single rows, and no batches;"
+            " batch them, as in dataset.batch(32)"
+        )
 
 
 def fitted(rows: Arrays, make: Callable[[], Any]) -> Arrays:
@@ -133,7 +146,7 @@ def fitted(rows: Arrays, make: Callable[[], Any]) -> Arrays:
             raise UsageError(f"the inputs {list(rows.x_names)} are not the model's inputs {inputs}")
     if not (rows.y_names or rows.weight_names):
         return rows
-    outputs = _outputs(model, rows)
+    outputs = structure_of(model, rows)
     named = isinstance(outputs, Mapping)
     if not named and not (known and isinstance(outputs, list | tuple)):
         one = "a model of one output" if known else "a model whose outputs have no names"
@@ -143,14 +156,6 @@ def fitted(rows: Arrays, make: Callable[[], Any]) -> Arrays:
             "sample weights as a dictionary for a model whose outputs are a list; fit takes a tuple of them there"
         )
     return ordered(rows, "the targets", sorted(outputs) if named else output_names(model))
-
-
-def _outputs(model: Any, rows: Arrays) -> Any:
-    """A model's outputs in its own structure; a subclassed model shows it when it is called."""
-    if getattr(model, "inputs", None):
-        # A Sequential has one, and no structure of it.
-        return model.output if hasattr(model, "output_names") else model.outputs[0]
-    return model(rows.map(lambda array: array[:1]).structure()[0])
 
 
 def made_optimizer(given: Any) -> Any:
@@ -163,79 +168,3 @@ def made_optimizer(given: Any) -> Any:
     if not isinstance(made, keras.optimizers.Optimizer):
         raise UsageError(f"optimizer gave {type(made).__name__}, which is no keras.optimizers.Optimizer")
     return made
-
-
-def by_output(given: Any, make: Callable[[], Any], rows: Arrays) -> list[Any]:
-    """What was given for each output, in the outputs' order."""
-    if isinstance(given, Mapping):
-        model = made_model(make, rows)
-        outputs = _outputs(model, rows)
-        names = sorted(outputs) if isinstance(outputs, Mapping) else output_names(model)
-        if set(names) != set(given):
-            raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
-        return [given[name] for name in names]
-    return list(given) if isinstance(given, list | tuple) else [given]
-
-
-def made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:
-    """New metrics for every output."""
-    return [[_made_metric(item, target) for item in given] for target in rows.y]
-
-
-def check_metrics(given: Sequence[Any]) -> None:
-    """Refuse metrics that no way of training could be given, before anything is trained."""
-    import keras
-
-    check_names("metric", [item for item in given if isinstance(item, str) and item not in ACCURACIES])
-    for item in given:
-        made = _anew(item) if isinstance(item, keras.metrics.Metric) else item() if _makes(item) else None
-        if made is not None and not isinstance(made, keras.metrics.Metric):
-            raise UsageError(f"a function among metrics gave {type(made).__name__}, which is no keras.metrics.Metric")
-
-
-def _makes(given: Any) -> bool:
-    """Whether a function takes nothing, so that it is none of targets and outputs: it makes a metric."""
-    return inspect.isfunction(given) and not inspect.signature(given).parameters
-
-
-def _anew(given: Any) -> Any:
-    """A metric from another's configuration; one that does not say all of it would be another metric."""
-    kind, config = type(given), given.get_config()
-    # A class that has arguments of its own and no configuration of its own.
-    made, configured = (_defines(kind, name) for name in ("__init__", "get_config"))
-    own = inspect.signature(kind.__init__).parameters.values() if made < configured else ()
-    named = (item.name for item in own if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD))
-    lost = [name for name in named if name not in {"self", *config}]
-    why = f"its get_config leaves out {', '.join(lost)}" if lost else ""
-    try:
-        if not why:
-            return kind.from_config(config)
-    except Exception as error:  # noqa: BLE001 - a user's class may raise anything
-        why = f"{type(error).__name__}: {shortened(str(error))}"
-    raise UsageError(f"the metric {kind.__name__} cannot be made anew: {why}; give a function without arguments for it")
-
-
-def _defines(kind: type, name: str) -> int:
-    """How far up its bases a class has a method from."""
-    return next(index for index, base in enumerate(kind.__mro__) if name in vars(base))
-
-
-def _made_metric(given: Any, target: Array) -> Any:
-    import keras
-
-    if given in ACCURACIES:
-        if target.dtype.kind in "iu" or target.ndim == 1:
-            return keras.metrics.SparseCategoricalAccuracy(name=given)
-        one = target.shape[-1] == 1
-        return (keras.metrics.BinaryAccuracy if one else keras.metrics.CategoricalAccuracy)(name=given)
-    if isinstance(given, keras.metrics.Metric):
-        return _anew(given)
-    if isinstance(given, type) or _makes(given):
-        return given()
-    found = keras.metrics.get(given)
-    if isinstance(found, keras.metrics.Metric):
-        # Reported by the name that was asked for, as `compile` has it.
-        found.name = given if isinstance(given, str) else found.name
-        return found
-    name = given if isinstance(given, str) else getattr(given, "__name__", "metric")
-    return keras.metrics.MeanMetricWrapper(found, name=name)

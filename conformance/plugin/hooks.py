@@ -8,13 +8,16 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from conformance.plugin.options import SUFFIX, settings
 from conformance.plugin.session import SESSION, VERDICTS, Session, properties
 from conformance.plugin.spool import Spool
+
+if TYPE_CHECKING:
+    from conformance.defaults import Defaults
 
 NAME = "conformance-session"
 """The name the object is registered under."""
@@ -32,10 +35,11 @@ class Hooks:
     Args:
         session: the session's knowledge.
         worker: whether this process is a worker of pytest-xdist.
+        before: the defaults of the process before the session.
     """
 
-    def __init__(self, session: Session, *, worker: bool) -> None:
-        self._session, self._worker = session, worker
+    def __init__(self, session: Session, *, worker: bool, before: Defaults) -> None:
+        self._session, self._worker, self._before = session, worker, before
         self._scratch: Path | None = None
 
     # The beginning.
@@ -92,6 +96,15 @@ class Hooks:
             item.add_marker("conformance")
 
     # A test.
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Know which test runs: an assertion that does not ask the fixture is that test's."""
+        self._session.item = item
+        try:
+            return (yield)
+        finally:
+            self._session.item = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -159,8 +172,10 @@ class Hooks:
             terminalreporter.write_line(summary.verdicts(_outcomes(report), report))
 
     def pytest_unconfigure(self) -> None:
-        """Forget the session's defaults, and remove the directory that only the processes of the session need."""
-        _forget()
+        """Put the defaults back, and remove the directory that only the processes of the session need."""
+        from conformance.defaults import use
+
+        use(self._before)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -178,25 +193,17 @@ def register(config: pytest.Config) -> None:
     spool = Spool(None if folder is None else Path(folder), str(given["workerid"]) if given is not None else "main")
     session = Session(told, spool)
     config.stash[SESSION] = session
-    asked = (told.replicas, told.executions, told.baseline, told.max_retraces)
-    if any(one is not None for one in asked):
-        from dataclasses import replace
+    from dataclasses import replace
 
-        from conformance.defaults import use
+    from conformance.defaults import current, use
 
-        # The baseline is read now, so that what is wrong with it is said before anything runs.
-        use(replace(told.defaults, known=frozenset(session.baseline.signatures)))
+    before = current()
+    # The baseline is read now, so that what is wrong with it is said before anything runs.
+    known = frozenset(session.baseline.signatures) if told.baseline is not None else frozenset()
+    use(replace(told.defaults, known=known, keep=session.keep_asserted))
     if told.report is not None and not worker:
         _fresh(told.report)
-    config.pluginmanager.register(Hooks(session, worker=worker), NAME)
-
-
-def _forget() -> None:
-    """Leave no defaults to a later session of this process."""
-    if "conformance.defaults" in sys.modules:
-        from conformance.defaults import Defaults, use
-
-        use(Defaults())
+    config.pluginmanager.register(Hooks(session, worker=worker, before=before), NAME)
 
 
 def _fresh(report: Path) -> None:

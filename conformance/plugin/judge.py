@@ -63,13 +63,5 @@ class Judge:
             verdict = check(*args, **asked)
         except DeviceError as error:
             raise self._session.too_late(error, asked["replicas"]) from None
-        return self._session.keep(self._item, self._session.with_known(verdict), on_trial(verdict, args, kwargs))
-
-
-def on_trial(verdict: Verdict, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a finding points at: the loop, or what makes the model where its own `train_step` is on trial."""
-    loop = args[0] if args else kwargs.get("train_step")
-    if loop is not None:
-        return loop
-    trial = any(report.arm.startswith("trial/") for report in verdict.arms)
-    return kwargs.get("model") if trial else None
+        loop = args[0] if args else kwargs.get("train_step")
+        return self._session.keep_asked(self._item, self._session.with_known(verdict), loop, kwargs)

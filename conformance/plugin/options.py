@@ -206,18 +206,11 @@ def known(settings: Settings) -> Baseline:
     Raises:
         pytest.UsageError: when they cannot be read.
     """
-    from conformance.baseline import Baseline, load_baseline
-    from conformance.environment import installed
+    from conformance.environment import known_findings
     from conformance.errors import UsageError
 
-    if settings.baseline is None:
-        return Baseline()
     try:
-        if settings.baseline == CORPUS:
-            from conformance import cases
-
-            return cases.baseline(*installed().values())
-        return load_baseline(settings.baseline).concerning(installed())
+        return known_findings(settings.baseline)
     except UsageError as error:
         raise pytest.UsageError(f"the baseline: {error}") from None
 

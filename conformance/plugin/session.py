@@ -7,6 +7,7 @@ read.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -40,10 +41,14 @@ class Session:
     Args:
         settings: what it was told.
         spool: where what is found is kept.
+
+    Attributes:
+        item: the test that runs, its fixtures included; None where none does.
     """
 
     def __init__(self, settings: Settings, spool: Spool) -> None:
         self.settings, self.spool = settings, spool
+        self.item: pytest.Item | None = None
         self._ready = False
         self._kept: list[object] = []
 
@@ -88,18 +93,43 @@ class Session:
 
     # What is found.
 
-    def keep(self, item: pytest.Item, verdict: Verdict, loop: Any = None) -> tuple[Verdict, str | None]:
+    def keep_asserted(
+        self, verdict: Verdict, train_step: Any, arguments: Mapping[str, Any]
+    ) -> tuple[Verdict, str | None]:
+        """Keep the verdict of an assertion that did not ask the fixture; outside of any test it is nobody's."""
+        return (verdict, None) if self.item is None else self.keep_asked(self.item, verdict, train_step, arguments)
+
+    def keep_asked(
+        self, item: pytest.Item, verdict: Verdict, train_step: Any, arguments: Mapping[str, Any]
+    ) -> tuple[Verdict, str | None]:
+        """Keep a verdict, told the loop and the other arguments that it was asked for with; as `keep`."""
+        loop = train_step
+        if loop is None and any(report.arm.startswith("trial/") for report in verdict.arms):
+            # The train_step of what makes the model is on trial.
+            loop = arguments.get("model")
+        baseline = self.baseline
+        if arguments.get("baseline") is not None:
+            from conformance.environment import known_findings
+
+            baseline = baseline.taking(known_findings(arguments["baseline"]).findings)
+        return self.keep(item, verdict, loop, baseline)
+
+    def keep(
+        self, item: pytest.Item, verdict: Verdict, loop: Any = None, baseline: Baseline | None = None
+    ) -> tuple[Verdict, str | None]:
         """Keep a verdict at once: a worker that dies later has already said it.
 
         Args:
             item: the test.
             verdict: the verdict.
             loop: what a finding points at; nothing is the test.
+            baseline: what is known to whoever asked; by default to the session.
 
         Returns:
             The verdict, with its repro where one was written; and the folder of its first finding, if any.
         """
-        folders = self._written(verdict)
+        baseline = self.baseline if baseline is None else baseline
+        folders = self._written(verdict, baseline)
         if folders and (repro := Path(folders[0]) / "repro.py").exists():
             from msgspec.structs import replace
 
@@ -113,7 +143,7 @@ class Session:
             with (self.settings.report / name).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         results, notes = self._sarif(item, verdict, loop)
-        found = tuple(self._found(one, folder) for one, folder in zip_longest(_told(verdict), folders))
+        found = tuple(_found(one, folder, baseline) for one, folder in zip_longest(_told(verdict), folders))
         again = _retraced(verdict)
         if found or results or notes or again:
             from conformance.plugin.found import Record
@@ -129,20 +159,7 @@ class Session:
         """Let go of the verdicts of a test that has ended."""
         self._kept.clear()
 
-    def _found(self, item: Observation, folder: str | None) -> Found:
-        from conformance.plugin.found import Found
-
-        entry = None if self.settings.baseline is None else self.baseline.entry(item.signature)
-        return Found(
-            signature=item.signature,
-            message=item.divergence.message,
-            cause=item.cause.name,
-            explanation=item.cause.explanation,
-            folder=folder,
-            known=None if entry is None else entry.sentence,
-        )
-
-    def _written(self, verdict: Verdict) -> list[str]:
+    def _written(self, verdict: Verdict, baseline: Baseline) -> list[str]:
         """The folders of its findings, each written the first time that its signature is met by any process."""
         from conformance.verdict import DIVERGES
 
@@ -154,7 +171,7 @@ class Session:
         from conformance.finding import slug
         from conformance.findings import claim, write
 
-        known = set(self.baseline.signatures)
+        known = set(baseline.signatures)
         folders = []
         for item in verdict.observations:
             if item.signature in known:
@@ -183,6 +200,20 @@ class Session:
         note = unjudged(verdict)
         told: list[dict[str, Any]] = msgspec.to_builtins(results(verdict, place))
         return tuple(told), () if note is None else (f"{item.nodeid}: {note}",)
+
+
+def _found(item: Observation, folder: str | None, baseline: Baseline) -> Found:
+    from conformance.plugin.found import Found
+
+    entry = baseline.entry(item.signature)
+    return Found(
+        signature=item.signature,
+        message=item.divergence.message,
+        cause=item.cause.name,
+        explanation=item.cause.explanation,
+        folder=folder,
+        known=None if entry is None else entry.sentence,
+    )
 
 
 def _retraced(verdict: Verdict) -> tuple[str, ...]:

@@ -263,14 +263,14 @@ class Evaluator:
         self._load_for(step, rules)
         return {"loss": tuple(np.asarray(share) for share in shares(self.scene(step, passes, recorded=False), rules))}
 
-    def validation_loss(self, step: int, *, training: bool) -> float:
-        """The loss of the validation data with what a step left, a mean over its rows, penalties included."""
+    def validation_losses(self, step: int, *, training: bool, rules: Rules = ALL_RULES) -> list[float]:
+        """The loss of each batch of the validation data with what a step left, a mean over its rows, with penalties."""
         reading = self.reading
         left = {**reading.trace.stage(step, Stage.WEIGHTS), **reading.trace.stage(step, Stage.STATE)}
         # Callbacks may have put others into their place.
         left |= {name: value for (at, _, name), value in reading.trace.evaluated.items() if at == step}
         self.twin.load({name: self._wide(values[0]) for name, values in left.items()})
-        total = 0.0
+        found = []
         for batch in reading.validation:
             one = self.twin.forward(list(batch.x), training=training)
             scene = Scene(
@@ -278,8 +278,8 @@ class Evaluator:
                 self.losses,
                 reading.batch_size,
             )
-            total += float(shares(scene, ALL_RULES)[0]) * batch.rows
-        return total / sum(batch.rows for batch in reading.validation)
+            found.append(float(shares(scene, rules)[0]))
+        return found
 
     def _load_for(self, step: int, rules: Rules) -> None:
         """The weights a step's penalties are of; a forward pass that was remembered left others in the twin."""

@@ -102,9 +102,12 @@ def _labels_broadcast(evaluator: Evaluator) -> Iterator[Variant]:
 
     def values(scene: Scene, part: Part, output: int) -> Any:
         loss, y_pred = scene.losses[output], part.outputs[output]
-        if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1 or loss.known is None:
+        if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1:
             return values_of(scene, part, output)
         labels = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (1, -1, 1))
+        if loss.known is None:
+            function = getattr(loss.given, "call", loss.given)
+            return tf.cast(function(labels[0, :, 0], y_pred), y_pred.dtype)
         count = tf.shape(y_pred)[0]
         every = (count, count, 1)
         pairs = per_sample(loss.known, tf.broadcast_to(labels, every), tf.broadcast_to(y_pred[:, None, :], every))

@@ -221,13 +221,8 @@ class Reading:
     @cached_property
     def validation(self) -> list[Arrays]:
         """The batches of the validation data."""
-        data = self.training.validation
-        if data is None:
-            return []
-        return [
-            data.map(lambda array, start=start: array[start : start + self.batch_size])
-            for start in range(0, data.rows, self.batch_size)
-        ]
+        validation = self.training.validation
+        return [] if validation is None else list(validation.batches())
 
     # The data that was due.
 

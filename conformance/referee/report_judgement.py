@@ -103,21 +103,25 @@ class Reports:
 
     def of_output(self, output: int, rules: Rules) -> Array:
         """Every replica's share of the unweighted loss of one output at every step, (steps, replicas)."""
+        own = self.alone(output, rules)
+        values = [self.evaluator.loss(step, own)["loss"] for step in self.reading.steps]
+        return np.array([[float(part) for part in parts] for parts in values], np.float64)
+
+    def alone(self, output: int, rules: Rules) -> Rules:
+        """The clauses with which the loss is the unweighted one of one output, without penalties."""
 
         def alone(scene: Scene, part: Part) -> Any:
             import tensorflow as tf
 
             return tf.zeros((), part.outputs[0].dtype)
 
-        own = {
+        return {
             **rules,
             "regularization": alone,
             "activity": alone,
             "added": alone,
             "output_weight": lambda scene, index: 1.0 if index == output else 0.0,
         }
-        values = [self.evaluator.loss(step, own)["loss"] for step in self.reading.steps]
-        return np.array([[float(part) for part in parts] for parts in values], np.float64)
 
     # What should have been reported.
 
@@ -136,7 +140,12 @@ class Reports:
         # On replicas each evaluates with statistics of its own.
         if self.training.validation is not None and not (self.reading.replicas > 1 and self.evaluator.twin.coupled):
             found["val_loss"] = lambda report: self.validation_loss(report.epoch or 0, validation_mode())
+            for output, name in enumerate(names if count > 1 else []):
+                found[f"val_{name}_loss"] = partial(self._validation_after, output)
         return found
+
+    def _validation_after(self, output: int, report: Report) -> float:
+        return self.validation_loss(report.epoch or 0, validation_mode(), output)
 
     def _metric_after(self, metric: tuple[str, Mapping[str, Any]], output: int, report: Report) -> float:
         return self.metric(metric, output, batches_counted(self.steps_per_epoch, report.step))
@@ -196,10 +205,20 @@ class Reports:
         value: float = METRIC_RULES[rule].value([targets[i] for i in kept], [outputs[i] for i in kept], None, **options)
         return value
 
-    def validation_loss(self, epoch: int, training: bool) -> float:
-        """The loss of the validation data after an epoch."""
+    def validation_loss(self, epoch: int, training: bool, output: int | None = None, *, weighted: bool = True) -> float:
+        """The loss of the validation data after an epoch.
+
+        Args:
+            epoch: the epoch.
+            training: whether the model is called in training mode.
+            output: the output whose unweighted loss it is; None for the whole loss.
+            weighted: whether batches count with their rows.
+        """
         step = self.reading.steps[min((epoch + 1) * self.steps_per_epoch, len(self.reading.steps)) - 1]
-        return self.evaluator.validation_loss(step, training=training)
+        rules = ALL_RULES if output is None else self.alone(output, ALL_RULES)
+        losses = self.evaluator.validation_losses(step, training=training, rules=rules)
+        rows = [batch.rows for batch in self.reading.validation]
+        return float(np.average(losses, weights=rows if weighted else None))
 
     # Comparing.
 
@@ -269,7 +288,7 @@ def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[
         causes: tuple[Named, ...] = ()
         for cause, told, replay in _replays(reports, name):
             if not reports.off(name, replay):
-                feature = "output_loss" if name.endswith("_loss") and not name.startswith("val_") else ""
+                feature = "output_loss" if name.endswith("_loss") and name != "val_loss" else ""
                 causes = (Named(cause, True, (f"{told}: gives {count} of {count} reports of {name}",), feature),)
                 break
         first = off[0]
@@ -281,12 +300,10 @@ def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[
 
 
 def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
-    if name == "val_loss":
-        yield (
-            "evaluation_in_training_mode",
-            "the model called with training=True",
-            lambda report: reports.validation_loss(report.epoch or 0, True),
-        )
+    names = reports.reading.output_names
+    # An output may be called so that the report of its loss in training looks like one of an evaluation.
+    if name == "val_loss" or name.removeprefix("val_") in {f"{of}_loss" for of in names} - {name}:
+        yield from _replays_of_validation(reports, name)
         return
     of_metric = next((item for item in reports.metrics if item[0] == name), None)
     if of_metric is not None:
@@ -303,6 +320,21 @@ def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
             )
         return
     yield from _replays_of_losses(reports, name)
+
+
+def _replays_of_validation(reports: Reports, name: str) -> Iterator[Replayed]:
+    of = name.removeprefix("val_").removesuffix("_loss")
+    output = None if name == "val_loss" else reports.reading.output_names.index(of)
+    yield (
+        "evaluation_in_training_mode",
+        "the model called with training=True",
+        lambda report: reports.validation_loss(report.epoch or 0, True, output),
+    )
+    yield (
+        "epoch_loss_unweighted",
+        "the plain mean over the batches",
+        lambda report: reports.validation_loss(report.epoch or 0, validation_mode(), output, weighted=False),
+    )
 
 
 def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:

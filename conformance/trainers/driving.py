@@ -11,7 +11,11 @@ from conformance.training import Setup
 
 def distributed(setup: Setup, data: Arrays) -> Any:
     """The batches of an epoch, each split over the replicas where there are several."""
-    dataset = epoch_dataset(data, setup.training.batch_size, setup.training.feed)
+    return split(setup, epoch_dataset(data, setup.training.batch_size, setup.training.feed))
+
+
+def split(setup: Setup, dataset: Any) -> Any:
+    """A dataset of global batches, each split over the replicas where there are several."""
     if setup.strategy.num_replicas_in_sync > 1:
         dataset = setup.strategy.experimental_distribute_dataset(dataset)
     return dataset

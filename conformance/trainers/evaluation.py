@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conformance.trainers.driving import compile_step, distributed
+from conformance.trainers.driving import compile_step, split
 from conformance.trainers.losses import loss_function, with_penalties
 from conformance.trainers.tally import Tally
 from conformance.training import Setup
@@ -39,7 +39,7 @@ def evaluation(setup: Setup, tally: Tally) -> Callable[[], dict[str, Any]]:
     compiled: list[Callable[[Any], None]] = []
 
     def evaluate() -> dict[str, Any]:
-        dataset = distributed(setup, data)
+        dataset = split(setup, data.dataset())
         if not compiled:
             compiled.append(compile_step(global_step, setup.execution, dataset.element_spec))
         tally.reset()

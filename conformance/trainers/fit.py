@@ -9,7 +9,7 @@ from typing import Any
 from conformance.data import Arrays
 from conformance.several import optimizers_of
 from conformance.trainers.calling import watched_callbacks
-from conformance.training import Logbook, Run, Setup
+from conformance.training import Logbook, Run, Setup, Training
 
 
 def compile_model(setup: Setup) -> None:
@@ -125,8 +125,7 @@ def prepare(setup: Setup) -> Run:
             **_fed(data, training.feed, training.batch_size, training.steps_per_epoch),
             epochs=training.epochs,
             class_weight=None if training.class_weight is None else dict(training.class_weight),
-            validation_data=None if training.validation is None else _keras_parts(training.validation.copy()),
-            validation_batch_size=training.batch_size,
+            **_evaluated(training),
             shuffle=False,
             verbose=0,
             callbacks=callbacks,
@@ -144,6 +143,16 @@ def _fed(data: Arrays, feed: str, batch_size: int, steps_per_epoch: int) -> dict
         return {"x": tf.data.Dataset.from_tensor_slices(data.structure()).batch(batch_size)}
     names = ("x", "y", "sample_weight")
     return {**dict(zip(names, _keras_parts(data), strict=False)), "batch_size": batch_size}
+
+
+def _evaluated(training: Training) -> dict[str, Any]:
+    validation = training.validation
+    if validation is None:
+        return {}
+    if validation.feed == "dataset":
+        return {"validation_data": validation.dataset()}
+    parts = _keras_parts(validation.copy().rows)
+    return {"validation_data": parts, "validation_batch_size": training.batch_size}
 
 
 def _keras_parts(data: Arrays) -> tuple[Any, ...]:

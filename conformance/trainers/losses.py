@@ -68,7 +68,7 @@ def as_loss(loss: Any) -> Any:
         """Reduces what the function returns to the mean over the rows."""
 
         def call(self, y_true: Any, y_pred: Any) -> Any:
-            return tf.convert_to_tensor(function(y_true, y_pred))
+            return tf.convert_to_tensor(function(*_of_one_rank(y_true, y_pred)))
 
         def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
             if sample_weight is None:
@@ -85,3 +85,20 @@ def as_loss(loss: Any) -> Any:
     name = str(getattr(function, "__name__", "loss"))
     # TensorFlow scopes operations by it, and refuses the name of a lambda.
     return FunctionLoss(name=name if name.isidentifier() else "loss")
+
+
+def _of_one_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Targets (rows,) beside outputs (rows, 1), or the other way round, in the rank of both, as `compile` has them.
+
+    What is called in any other way, as by a step that calls a function of its own, broadcasts the two.
+    """
+    import tensorflow as tf
+
+    pair = [y_true, y_pred]
+    low, high = sorted((0, 1), key=lambda index: len(pair[index].shape))
+    if len(pair[high].shape) == len(pair[low].shape) + 1 and pair[high].shape[-1] == 1:
+        if len(pair[low].shape) == 1:
+            pair[low] = tf.expand_dims(pair[low], -1)
+        else:
+            pair[high] = tf.squeeze(pair[high], -1)
+    return pair[0], pair[1]

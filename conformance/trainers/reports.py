@@ -6,6 +6,7 @@ the mean over the epoch's rows so far, for that is what it is held against.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,9 @@ from conformance.training import Logbook, Setup
 RETURNS = "return one loss an epoch or a step, a dictionary of such lists by the names that fit reports, or None"
 
 
-def note(setup: Setup, loop: str, data: Arrays, returned: Any, ran: int, logbook: Logbook) -> None:
+def note(
+    setup: Setup, loop: str, data: Arrays, returned: Any, ran: int, logbook: Logbook, *, stopped: bool = False
+) -> None:
     """Note what a loop returned.
 
     Args:
@@ -28,25 +31,29 @@ def note(setup: Setup, loop: str, data: Arrays, returned: Any, ran: int, logbook
         returned: a list, an array or a tensor of losses; a dictionary of them by name; a `History`; or None.
         ran: how many steps were recorded.
         logbook: takes the notes.
+        stopped: whether a callback has ended the training, so that no more epochs are due than were begun.
 
     Raises:
         UnsupportedError: when it is nothing of that, or has another length.
     """
     training = setup.training
+    epochs, steps = training.epochs, training.steps
+    if stopped:
+        epochs, steps = math.ceil(ran / training.steps_per_epoch), ran
     for key, values in _named(getattr(returned, "history", returned)).items():
         name = setup.recorder.log_name(key)
         numbers = _numbers(loop, name, values)
-        if len(numbers) == training.epochs:
+        if len(numbers) == epochs:
             for epoch, number in enumerate(numbers):
                 logbook.epoch(epoch, {name: number})
-        elif len(numbers) == training.steps:
+        elif len(numbers) == steps:
             # Under replicas fit reports the mean of what the replicas saw, which no loop is asked to.
             if setup.strategy.num_replicas_in_sync == 1:
                 _steps(name, numbers, data, training.batch_size, logbook)
         elif len(numbers) != ran:
             # One a step of a loop that dropped some is no fault of the report: the steps tell.
             raise UnsupportedError(
-                f"{loop} returned {len(numbers)} of {name} for {training.epochs} epochs of"
+                f"{loop} returned {len(numbers)} of {name} for {epochs} epochs of"
                 f" {training.steps_per_epoch} steps; {RETURNS}"
             )
 

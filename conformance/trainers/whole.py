@@ -55,7 +55,8 @@ def prepare(setup: Setup, loop: Loop) -> Run:
             given = {**_parts(setup), **_data(setup, loop, data, durations)}
             returned = loop.call({"loss_fn": loss_fn, "callbacks": callbacks, **given})
         recorder.settle(last=True)
-        if callbacks and setup.model.stop_training:
+        stopped = bool(callbacks and setup.model.stop_training)
+        if stopped:
             recorder.stopped_early()
         if not recorder.ended():
             # It trains nothing, and is told that, or what it trains nobody saw.
@@ -69,7 +70,7 @@ def prepare(setup: Setup, loop: Loop) -> Run:
         if len(durations) == recorder.ended():
             # Whoever also counts the batches, or makes others of them, takes no step for each.
             logbook.durations = durations
-        reports.note(setup, loop.name, data, returned, recorder.ended(), logbook)
+        reports.note(setup, loop.name, data, returned, recorder.ended(), logbook, stopped=stopped)
 
     return run
 
@@ -97,7 +98,7 @@ def _parts(setup: Setup) -> dict[str, Any]:
         "epochs": training.epochs,
         "batch_size": training.batch_size,
         "class_weight": None if training.class_weight is None else dict(training.class_weight),
-        "validation_data": None if validation is None else validation.copy().structure(),
+        "validation_data": None if validation is None else validation.given(),
     }
 
 

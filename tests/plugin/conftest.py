@@ -10,6 +10,8 @@ import pytest
 
 STAND_IN = """
 import os, sys, types
+from conformance.defaults import settle, with_known
+from conformance.environment import known_findings
 from conformance.errors import DeviceError
 from conformance.finding import slug
 from conformance.stage import Stage
@@ -29,7 +31,8 @@ def judged(verdict="conforms", text="said", signature="trainer/loss/mask_ignored
     return Verdict(case=None, verdict=verdict, arms=reports, reason=None if verdict == "diverges" else text,
                    observations=seen if verdict == "diverges" else ())
 
-def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), executions=("graph",), **told):
+def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), executions=("graph",), baseline=None,
+          **told):
     with open("asked.txt", "a") as file:
         print("check", *replicas, *executions, file=file)
     if os.environ.get("LATE"):
@@ -38,7 +41,10 @@ def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), exec
         return train_step(case)
     if case is not None:
         verdict = {2: "unsupported"}.get(case.seed) or ("conforms", "diverges")[case.seed % 2]
-    return judged(verdict, **told)
+    return with_known(judged(verdict, **told), known_findings(baseline).signatures)
+
+def assert_conforms(train_step=None, **told):
+    return settle(check(train_step, **told), train_step, told)
 
 def set_up(replicas, **_):
     with open("asked.txt", "a") as file:
@@ -47,7 +53,7 @@ def set_up(replicas, **_):
         raise DeviceError(f"TensorFlow already started with 1, and {replicas} are needed")
 
 api = types.ModuleType("conformance.api")
-api.check, api.judged = check, judged
+api.check, api.judged, api.assert_conforms = check, judged, assert_conforms
 devices = types.ModuleType("conformance.devices")
 devices.set_up, devices.AT_LEAST = set_up, 4
 findings = types.ModuleType("conformance.findings")

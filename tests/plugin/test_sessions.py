@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 TESTS = """
@@ -86,11 +88,17 @@ def test_a_session_without_findings_has_no_section(stand_in: pytest.Pytester) ->
     result.stdout.no_fnmatch_line("*= conformance =*")
 
 
+DIES = {
+    "the fixture": "def test_dies(conformance):\n    conformance.check(verdict='diverges')\n    os._exit(3)",
+    "the function": "def test_dies():\n    try:\n        conformance.assert_conforms(verdict='diverges')\n"
+    "    finally:\n        os._exit(3)",
+}
+
+
 @pytest.mark.parametrize("report", [(), ("--conformance-report=out",)], ids=["without a report", "with a report"])
-def test_a_worker_that_dies_loses_no_finding(stand_in: pytest.Pytester, report: tuple[str, ...]) -> None:
-    stand_in.makepyfile(
-        test_it="import os\ndef test_dies(conformance):\n    conformance.check(verdict='diverges')\n    os._exit(3)"
-    )
+@pytest.mark.parametrize("dies", DIES.values(), ids=DIES)
+def test_a_worker_that_dies_loses_no_finding(stand_in: pytest.Pytester, dies: str, report: tuple[str, ...]) -> None:
+    stand_in.makepyfile(test_it=f"import os\nimport conformance\n{dies}")
     options = ("-n1", "--max-worker-restart=0", "--conformance-sarif=out.sarif")
     result = stand_in.runpytest_subprocess(*options, *report)
     result.stdout.fnmatch_lines(["*= conformance =*", "trainer/loss/mask_ignored", "  tests: test_it.py::test_dies"])
@@ -146,3 +154,65 @@ def test_where_the_engine_itself_fails_its_frames_are_shown(stand_in: pytest.Pyt
     )
     told = stand_in.runpytest_subprocess().stdout.str()
     assert "summary.py" in told
+
+
+# The module's function, which no fixture is asked for.
+
+FUNCTION = """
+import json
+import conformance
+from conformance import assert_conforms
+
+assert_conforms()
+
+entry = {"signature": "both/loss/clip_order", "sentence": "Ours."}
+with open("own.json", "w") as file:
+    json.dump({"format": 2, "findings": [entry]}, file)
+
+def test_right():
+    assert_conforms()
+
+def test_wrong():
+    assert_conforms(verdict="diverges")
+
+def test_session():
+    assert assert_conforms(verdict="diverges", signature="both/loss/known").verdict == "known"
+
+def test_own(conformance):
+    for judge in (assert_conforms, conformance.assert_conforms):
+        assert judge(verdict="diverges", signature="both/loss/clip_order", baseline="own.json").verdict == "known"
+
+def test_looks():
+    assert conformance.check(verdict="diverges", signature="both/loss/known").verdict == "diverges"
+"""
+
+
+@pytest.mark.parametrize("options", [("-pno:xdist",), ("-n1",)], ids=["alone", "a worker"])
+def test_what_the_function_asserts_is_kept_as_what_the_fixture_does(
+    stand_in: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    stand_in.makepyfile(test_it=FUNCTION)
+    entry = {"signature": "both/loss/known", "sentence": "The session's."}
+    (stand_in.path / "known.json").write_text(json.dumps({"format": 2, "findings": [entry]}), "utf-8")
+    result = stand_in.runpytest_subprocess(
+        *options, "--conformance-report=out", "--conformance-baseline=known.json", "--junitxml=out.xml"
+    )
+    result.assert_outcomes(passed=4, failed=1)
+    folder = stand_in.path / "out" / "findings" / "trainer-loss-mask-ignored"
+    result.stdout.fnmatch_lines([f"E*repro: {folder / 'repro.py'}"])
+    told = result.stdout.str().partition("= conformance =")[2]
+    assert told.count("trainer/loss/mask_ignored") == 1
+    assert f"  tests: test_it.py::test_wrong\n  folder: {folder}\n" in told
+    assert "known: both/loss/known: The session's.; test_it.py::test_session\n" in told
+    assert "known: both/loss/clip_order: Ours.; test_it.py::test_own\n" in told
+    assert "conformance: 1 conforms, 1 diverges, 3 known, in " in told
+    assert f'<property name="repro" value="{folder / "repro.py"}"' in (stand_in.path / "out.xml").read_text("utf-8")
+    assert [path.name for path in (stand_in.path / "out" / "findings").iterdir()] == ["trainer-loss-mask-ignored"]
+
+
+def test_without_the_plugin_the_function_asserts_as_elsewhere(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(test_it=FUNCTION.replace("conformance.assert_conforms)", "assert_conforms)"))
+    result = stand_in.runpytest_subprocess("-pno:conformance", "-k", "not own")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["E*DivergenceError: diverges: trial/single/graph differs from fit/single/graph"])
+    result.stdout.no_fnmatch_line("*= conformance =*")

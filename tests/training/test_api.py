@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import conformance
 from conformance import cases
+from conformance.baseline import Baseline, Known, save_baseline
 from conformance.errors import UsageError
 from conformance.failure import failure
 
@@ -129,6 +131,15 @@ def test_a_step_that_never_calls_its_optimizer_diverges() -> None:
     assert "neither is the optimizer called nor, under a tape, the model, and no weight is assigned" in str(verdict)
 
 
+def test_what_a_baseline_knows_is_known_and_does_not_raise(tmp_path: Path) -> None:
+    known = Baseline((Known("trainer/weights/model_not_trained", "It is a test."),))
+    save_baseline(known, tmp_path / "known.json")
+    arguments = {"model": build, "loss": "mse", "optimizer": "sgd", "data": (X[:8], Y[:8])}
+    verdict = conformance.assert_conforms(never, **arguments, baseline=tmp_path / "known.json")
+    assert (verdict.verdict, verdict.conforms) == ("known", True)
+    assert verdict.signature == "trainer/weights/model_not_trained"
+
+
 def test_a_training_that_raises_everywhere_raises() -> None:
     verdict = conformance.check(model=build, loss="mse", optimizer="sgd", data=(X[:8, :3], Y[:8]))
     assert verdict.verdict == "raises"
@@ -218,6 +229,8 @@ BAD = {
     "a function that makes no model": (_given(model=lambda: 3), "model() gave int, which is no keras.Model"),
     "a function that makes no optimizer": (_given(optimizer=lambda: 3), "optimizer gave int"),
     "a number for an optimizer": (_given(optimizer=3), "optimizer=3 should be a name"),
+    "a number for a baseline": (_given(baseline=3), "baseline=3 should be the path of a baseline, or 'corpus'"),
+    "a baseline that is not there": (_given(baseline="missing.json"), "missing.json: No such file or directory"),
     "no replicas": (_given(replicas=()), "replicas=() should be whole numbers from 1 to 64"),
     "half a replica": (_given(replicas=(1, 0.5)), "replicas=(1, 0.5) should be"),
     "a negative number of replicas": (_given(replicas=(-2,)), "replicas=(-2,) should be"),

@@ -19,6 +19,7 @@ from conformance.stage import Stage
 from conformance.trace import Trace
 from conformance.trainers.forms import ARRAYS, STEP, WHOLE, loop_of
 from conformance.training import Training
+from conformance.validation import Validation
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(10, 3)).astype("float32")
@@ -360,7 +361,9 @@ def traces(
         parts["epochs"],
         trial=loop,
         class_weight=class_weight,
-        validation=None if validation is None else Arrays(*((array,) for array in validation)),
+        validation=None
+        if validation is None
+        else Validation.cut(Arrays(*((array,) for array in validation)), parts["batch_size"]),
     )
     found = [PreparedArm(parse_arm(arm), training).run() for arm in arms]
     assert not [one.error for one in found if one.error is not None]
@@ -795,7 +798,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"class_weight": CLASS_WEIGHT, "data": (X, (Y, Y)), "loss": ["mse", "mse"]},
         "class_weight for targets of shape (10, 1), (10, 1): it takes one output",
     ),
-    "a validation of no arrays": ({"validation_data": 3}, "validation_data=int is not (x, y[, sample_weight])"),
+    "a validation of no arrays": ({"validation_data": 3}, "validation_data=int is neither (x, y[, sample_weight])"),
     "a validation of other rows": (
         {"validation_data": (X[:, :2], Y)},
         "validation_data with x of shape (10, 2); rows should be as in data",

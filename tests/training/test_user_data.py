@@ -140,7 +140,7 @@ def test_an_endless_dataset_is_refused_without_reading_it() -> None:
 
 def test_a_verdict_over_data_that_differs_is_of_the_training_and_says_so() -> None:
     verdict = conformance.check(model=build, loss="mse", optimizer="sgd", data=shuffled(), epochs=2)
-    assert verdict.conforms, verdict
+    assert verdict.conforms, str(verdict)
     (remark,) = verdict.remarks
     assert f"  remark: {remark}" in str(verdict).splitlines()
     assert verdict_to_data(verdict)["remarks"] == [remark]
@@ -191,15 +191,29 @@ def named(loop: Any = None, **changes: Any) -> Any:
 
 def test_inputs_and_targets_by_name_are_those_of_the_model() -> None:
     verdict = named(in_the_order_of_the_inputs, validation_data=NAMED)
-    assert verdict.conforms, verdict
+    assert verdict.conforms, str(verdict)
     assert not any(line.startswith(("batch", "outputs", "loss")) for line in verdict.not_compared)
     assert verdict.compared > 50
 
 
 def test_a_model_that_takes_and_gives_dictionaries_is_judged() -> None:
-    verdict = named(model=by_name)
-    assert verdict.conforms, verdict
+    import tensorflow as tf
+
+    verdict = named(model=by_name, validation_data=tf.data.Dataset.from_tensor_slices(NAMED).batch(4))
+    assert verdict.conforms, str(verdict)
     assert verdict.not_compared == ()
+
+
+def test_that_fit_weighs_no_batch_of_an_output_in_its_evaluation_is_told_of_fit() -> None:
+    import tensorflow as tf
+
+    verdict = named(model=by_name, epochs=2, validation_data=tf.data.Dataset.from_tensor_slices(NAMED).batch(5))
+    assert {item.wrong_arm for item in verdict.observations} == {"fit/single/graph"}
+    (observation,) = verdict.observations
+    assert observation.divergence.variable in {"val_first_loss", "val_second_loss"}
+    assert (observation.cause.name, observation.cause.exact) == ("epoch_loss_unweighted", True)
+    # The corpus has it, for what is reported of the training.
+    assert observation.signature == "trainer/logs/epoch_loss_unweighted/output_loss"
 
 
 BAD_NAMES = {

@@ -207,6 +207,17 @@ def test_what_every_arm_raises_is_told_by_layer_operation_inputs_and_line() -> N
     ]
 
 
+@pytest.mark.parametrize("outcome", ["raises", "diverges"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_long_exception_is_told_by_its_beginning_and_its_end(outcome: str, width: int) -> None:
+    long = Raised("ValueError", "the tables differ: " + "many words " * 40 + "so join them")
+    shown = observation(step=None)
+    made = msgspec.structs.replace(raises(long, long), verdict=outcome, observations=(shown,))
+    told = " ".join(failure(made, width=width).split())
+    assert "ValueError: the tables differ: many words" in told
+    assert "words so join them" in told
+
+
 def test_an_arm_that_raises_something_else_is_told_as_well() -> None:
     *_, last = failure(raises(RAISED, Raised("TypeError", "no")), width=100).splitlines()
     assert last == f"  otherwise {ARMS[1]}: TypeError: no"

@@ -184,3 +184,20 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end() -> None:
     assert text.startswith("Traceback (most recent call last):")
     assert len(text.splitlines()) <= 61
     assert max(map(len, text.splitlines())) <= 403
+
+
+class StagingError(Exception):
+    """Called as AutoGraph's."""
+
+
+def test_an_error_of_autographs_own_is_called_by_the_class_of_what_it_tells() -> None:
+    message = 'in user code:\n\n    File "/home/me/loop.py", line 3, in step  *\n        raise error\n\n    Stale: no\n'
+    assert str(describe(StagingError(message))) == "Stale: no"
+    assert describe(StagingError("no")).kind == "StagingError"
+    assert describe(RuntimeError(message)).kind == "RuntimeError"
+
+
+def test_a_key_error_is_unwrapped_though_its_words_are_escaped() -> None:
+    error = KeyError("Could not infer the shape of 'mine'. Error encountered:\n\n'name'")
+    assert str(describe(error)) == "KeyError: 'name'"
+    assert str(describe(KeyError("name"))) == "KeyError: 'name'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.raised import shortened
+from conformance.raised import rewritten_kind, shortened
 from conformance.refusal import Refusal, refusal
 
 TRACED = (
@@ -41,6 +41,14 @@ REWRITTEN = (
     'in user code:\n\n    File "/home/me/loop.py", line 3, in step  *\n        loss = a + b\n\n'
     "    ValueError: no rows\n"
 )
+FRAMES = 'in user code:\n\n    File "/home/me/loop.py", line 3, in step  *\n        case: int = inner(x)\n'
+NESTED = FRAMES + (
+    "\n    ValueError: in user code:\n"
+    '    \n        File "/home/me/loop.py", line 9, in inner  *\n            raise error\n'
+    "    \n        StaleError: the table is old\n"
+)
+PARAGRAPHS = FRAMES + "\n    ValueError: two tables:\n    \n      Note: they differ\n    \n      Hint: join them\n"
+WORDLESS = FRAMES + "\n    AssertionError: \n"
 MISTYPED = "Input 'b' of 'MatMul' Op has type float64 that does not match type float32 of argument 'a'."
 
 
@@ -85,10 +93,32 @@ def test_of_what_tensorflow_did_not_write_nothing_is_known(message: str) -> None
         (COMPILED, "indices = 7 is not in [0, 3)"),
         (WRAPPED, "no rows"),
         (REWRITTEN, "no rows"),
+        (NESTED, "the table is old"),
+        (PARAGRAPHS, "two tables: Note: they differ Hint: join them"),
+        (WORDLESS, ""),
+        ("Could not infer the shape of 'mine'. Error encountered:\n\n", ""),
         ("Error encountered:", "Error encountered:"),
         ("indices [[1, 2]] and [Op:7", "indices [[1, 2]] and [Op:7"),
     ],
-    ids=["traced", "eager", "compiled", "wrapped by Keras twice", "rewritten by AutoGraph", "nothing within", "odd"],
+    ids=[
+        *("traced", "eager", "compiled", "wrapped by Keras twice", "rewritten by AutoGraph", "rewritten twice"),
+        *("of several paragraphs", "without words", "wordless in Keras", "nothing within", "odd"),
+    ],
 )
 def test_a_message_is_told_without_what_wraps_it(message: str, said: str) -> None:
     assert shortened(message) == said
+
+
+def test_of_a_long_message_the_middle_is_left_out() -> None:
+    told = shortened("the tables differ: " + "x" * 500 + " so join them")
+    assert len(told) == 300
+    assert told.startswith("the tables differ: xxx")
+    assert " [...] " in told
+    assert told.endswith("xxx so join them")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"), [(NESTED, "StaleError"), (REWRITTEN, "ValueError"), (WRAPPED, None), ("", None)]
+)
+def test_the_class_of_an_error_that_autograph_could_not_make_anew_is_read(message: str, kind: str | None) -> None:
+    assert rewritten_kind(message) == kind

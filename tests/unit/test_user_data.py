@@ -151,6 +151,47 @@ def endless() -> Iterator[Any]:
         yield X[:1], Y[:1]
 
 
+def single_rows() -> Iterator[Any]:
+    yield from zip(X, Y, strict=True)
+
+
+def single_numbers() -> Iterator[Any]:
+    yield from zip(X, Y[:, 0], strict=True)
+
+
+def failing() -> Iterator[Any]:
+    yield X, Y
+    raise OSError("no such\x1b[31m file")
+
+
+class Endless:
+    """As a PyDataset that has no end."""
+
+    num_batches = None
+
+    def __getitem__(self, index: int) -> Any:
+        raise AssertionError("it was read")
+
+
+class Large:
+    """Of arrays that hold more than there are bytes of."""
+
+    def __iter__(self) -> Iterator[Any]:
+        large = np.broadcast_to(np.float32(0), (2**18, 2**8))
+        while True:
+            yield large, large
+
+
+class RaggedTensor:
+    """As TensorFlow's."""
+
+
+class Distributed:
+    """As a dataset that a strategy has split."""
+
+    element_spec, cardinality = None, 3
+
+
 REFUSED = {
     "unequal sizes in the middle": (
         batches(sizes=(4, 3, 3)),
@@ -170,6 +211,36 @@ REFUSED = {
     ),
     "words": ((np.array(["a", "b"]), Y[:2]), "data of dtype <U1; every array should hold numbers"),
     "a dictionary for a batch": ([{"x": X, "y": Y}], "a batch is a dictionary; it should be (x, y)"),
+    "single rows": (
+        single_rows,
+        "every array should have the same number; single rows are no batch: batch them, as in dataset.batch(32)",
+    ),
+    "the shapes of single rows": (
+        single_rows,
+        "the data's batch 0: data with [1, 3] rows: x (3,); y (1,); every array",
+    ),
+    "single rows with a number each": (single_numbers, "data with a single number: x (3,); y ()"),
+    "arrays of many rows": ((X, Y[:3]), "data with [3, 10] rows: x (10, 3); y (3, 1)"),
+    "no targets": (
+        lambda: iter([X]),
+        "the data's batch 0 is one array of shape (10, 3) without targets; it should be (x, y) or",
+    ),
+    "no targets in a tuple": (lambda: iter([(X,)]), "the data's batch 0 is one array of shape (10, 3) without targets"),
+    "arrays in a list": (
+        [X, Y],
+        "without targets; it should be (x, y) or (x, y, sample_weight); arrays are given as a",
+    ),
+    "no targets but None": ((X, None), "y is None; give (x, y) or (x, y, sample_weight)"),
+    "what fails": (failing, "the data cannot be read: batch 1 raises OSError: no such file"),
+    "no generator": (lambda: 3, "gave int; a function should give a generator of batches"),
+    "an endless sequence": (Endless(), "the data has no end; give Endless a __len__, its number of batches"),
+    "more than the memory": (Large(), "has more than 1024 MiB in its first 3 batches; give fewer, as in take(3)"),
+    "lists of numbers": (([[1.0], [2.0]], Y[:2]), "x holds a list of Python's; a list is taken for several inputs"),
+    "a ragged tensor": ((RaggedTensor(), Y), "x is a RaggedTensor; give a dense one: to_tensor()"),
+    "a distributed dataset": (Distributed(), "data=Distributed is distributed already; give the dataset of global"),
+    "one array": (X, "data=ndarray (10, 3) is neither (x, y[, sample_weight]), a dataset of batches"),
+    "a dictionary": ({"x": X, "y": Y}, "data={'x': array([[ 0., 1., 2.], [ 3., 4., 5.], [ 6., 7., 8.], [ 9., 10"),
+    "a path": ("train.tfrecord", "data='train.tfrecord' is neither"),
 }
 
 
@@ -226,7 +297,55 @@ def test_targets_of_other_names_are_refused() -> None:
 
 def test_validation_data_by_other_names_is_refused() -> None:
     rows = user_data.read(NAMED[:2], 4).rows
-    assert user_data.validation_rows(NAMED[:2], rows).y_names == ("first", "second")
+    held_out, _ = user_data.validation(NAMED[:2], rows, 4)
+    assert held_out is not None
+    assert held_out.rows.y_names == ("first", "second")
     for other in ((NAMED[0], {"second": Y, "third": Y}), ({"a": X, "c": X}, NAMED[1]), ((X, X), NAMED[1])):
         with pytest.raises(UsageError, match=r"are not the model's outputs|with other names than data"):
-            user_data.validation_rows(other, rows)
+            user_data.validation(other, rows, 4)
+
+
+def test_batches_of_validation_data_keep_their_rows() -> None:
+    rows = user_data.read((X, Y), 4).rows
+    for given in (batches(sizes=(3, 5, 2)), lambda: iter(batches(sizes=(3, 5, 2)))):
+        held_out, _ = user_data.validation(given, rows, 4)
+        assert held_out is not None
+        assert (held_out.sizes, held_out.feed) == ((3, 5, 2), "dataset")
+        np.testing.assert_array_equal([batch.x[0][0] for batch in held_out.batches()], X[[0, 3, 8]])
+
+
+@pytest.mark.parametrize("given", [(X, Y), [X, Y]], ids=["tuple", "list"])
+def test_arrays_of_validation_data_are_cut_into_batches_as_data_is(given: Any) -> None:
+    held_out, remarks = user_data.validation(given, user_data.read((X, Y), 4).rows, 4)
+    assert held_out is not None
+    assert (held_out.sizes, held_out.feed, remarks) == ((4, 4, 2), "arrays", ())
+    structure = held_out.given()
+    np.testing.assert_array_equal(structure[0], X)
+    assert not np.shares_memory(structure[0], X)
+
+
+def test_validation_data_is_read_twice_too_and_what_fit_makes_of_a_generator_is_said() -> None:
+    rows = user_data.read((X, Y), 4).rows
+    _, remarks = user_data.validation(function(batches(), batches(REVERSED)), rows, 4)
+    assert remarks[0].startswith("validation_data gives other batches each time it is read: batch 0 differs")
+    assert remarks[1:] == (user_data.GENERATED,)
+    assert user_data.validation(Sequence(batches()), rows, 4)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (3, "validation_data=int is neither (x, y[, sample_weight])"),
+        (single_rows, "validation_data's batch 0: data with [1, 3] rows"),
+        (lambda: iter([]), "validation_data has no batches"),
+        (
+            batches(x=X[:, :2]),
+            "validation_data with x of shape (10, 2); rows should be as in data, where it is (10, 3)",
+        ),
+    ],
+)
+def test_validation_data_that_cannot_be_used_is_refused_by_its_name(given: Any, told: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        user_data.validation(given, user_data.read((X, Y), 4).rows, 4)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
