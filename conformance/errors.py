@@ -40,6 +40,13 @@ class RetracedError(AssertionError):
         self.verdict = verdict
 
 
+ABORTED = (
+    "an exception on one replica has ended TensorFlow's collective operations in this process, and nothing trains on"
+    " replicas in it any more; a new process cures that"
+)
+"""What is said of an arm on replicas that nothing can be said of."""
+
+
 class AbortedError(UnsupportedError):
     """An arm that nothing can be said of in this process, for an earlier exception has ended what it needs."""
 

@@ -20,7 +20,17 @@ from pathlib import Path
 import msgspec
 
 from conformance.errors import UsageError
-from conformance.events import AnyEvent, CaseCalibrated, CaseJudged, CaseStarted, Event, Refused, WorkerDied, from_line
+from conformance.events import (
+    AnyEvent,
+    CaseCalibrated,
+    CaseJudged,
+    CaseStarted,
+    Event,
+    Refused,
+    WorkerDied,
+    WorkerSpent,
+    from_line,
+)
 from conformance.job import Job
 
 HANG_SECONDS = 300.0
@@ -38,9 +48,11 @@ class _Worker:
     job: Job
     process: subprocess.Popen[bytes]
     heard: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     running: CaseStarted | None = None
     judged: int = 0
     starts: int = 1
+    spent: WorkerSpent | None = None
 
 
 def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER) -> Iterator[Event]:
@@ -74,6 +86,8 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
                 raise UsageError(event.message)
             if isinstance(event, CaseStarted):
                 worker.running = event
+            elif isinstance(event, WorkerSpent):
+                worker.running, worker.spent = None, event
             elif isinstance(event, CaseJudged | CaseCalibrated):
                 worker.running, worker.judged = None, worker.judged + 1
             if event is not None:
@@ -83,9 +97,12 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
             code = worker.process.wait()
             if code != 0:
                 yield _died(worker, code, report)
+            if code != 0 or worker.spent is not None:
+                # Who leaves because it is spent has died of nothing.
+                starts = worker.starts + (code != 0)
                 again = _again(worker)
-                if again is not None and worker.starts < STARTS:
-                    workers[number] = _Worker(again, _start(again, events, command), starts=worker.starts + 1)
+                if again is not None and starts <= STARTS:
+                    workers[number] = _Worker(again, _start(again, events, command), starts=starts)
     finally:
         for worker in workers.values():
             worker.process.kill()
@@ -151,14 +168,16 @@ def _died(worker: _Worker, code: int, report: Path) -> WorkerDied:
 
 
 def _again(worker: _Worker) -> Job | None:
-    """What is left of a job whose worker died: the case it died of is not tried again."""
+    """What is left of a job whose worker has gone: the case it died of is not tried again, the one it left is."""
     done = worker.judged + (worker.running is not None)
-    job = worker.job
+    first = None if worker.spent is None else worker.spent.case
+    job = msgspec.structs.replace(worker.job, first=first)
     if job.paths:
         rest = job.paths[done:]
         return msgspec.structs.replace(job, paths=rest) if rest else None
-    if job.examples is None:
-        return msgspec.structs.replace(job, seed=job.seed + 1_000_003)
-    left = job.examples - done
+    examples = None if job.examples is None else job.examples - done
+    seconds = None if job.seconds is None else job.seconds - (time.monotonic() - worker.started)
+    if (examples is not None and examples <= 0) or (seconds is not None and seconds <= 0):
+        return None
     # Another seed: the same one would draw the case that killed the worker again.
-    return msgspec.structs.replace(job, seed=job.seed + 1_000_003, examples=left) if left > 0 else None
+    return msgspec.structs.replace(job, seed=job.seed + 1_000_003, examples=examples, seconds=seconds)

@@ -28,6 +28,7 @@ from conformance.events import (
     RunStarted,
     WorkerDied,
     WorkerReady,
+    WorkerSpent,
 )
 from conformance.raised import Raised
 from conformance.reports.referee import told_of_referee
@@ -58,6 +59,7 @@ class Terminal:
             DivergenceSeen: self._seen,
             FindingMade: self._finding,
             WorkerDied: self._died,
+            WorkerSpent: self._spent,
             Problem: self._problem,
             CorpusAsked: self._asked,
             BaselineCompared: self._baseline,
@@ -161,6 +163,10 @@ class Terminal:
     def _died(self, event: WorkerDied) -> None:
         kept = f"; its case is kept at {event.path}" if event.path else ""
         self._line(f"worker {event.worker} was lost: {event.reason}{kept}", "red")
+
+    def _spent(self, event: WorkerSpent) -> None:
+        again = "; its case is judged again there" if event.case else ""
+        self._line(f"worker {event.worker} goes on in a new process: {event.reason}{again}")
 
     def _problem(self, event: Problem) -> None:
         self._line(f"problem: {event.message}", "yellow")

@@ -54,8 +54,10 @@ class Judge:
 
     def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Verdict, str | None]:
         __tracebackhide__ = True
+        from msgspec.structs import replace
+
         from conformance.api import check
-        from conformance.errors import DeviceError
+        from conformance.errors import ABORTED, DeviceError
 
         defaults = self._session.settings.defaults
         asked = {"replicas": defaults.replicas, "executions": defaults.executions, **kwargs}
@@ -63,6 +65,8 @@ class Judge:
             verdict = check(*args, **asked)
         except DeviceError as error:
             raise self._session.too_late(error, asked["replicas"]) from None
+        if verdict.reason == ABORTED:
+            verdict = replace(verdict, reason=f"{ABORTED}: run this test in a session of its own")
         return self._session.keep(self._item, self._session.with_known(verdict), on_trial(verdict, args, kwargs))
 
 

@@ -146,3 +146,12 @@ def test_where_the_engine_itself_fails_its_frames_are_shown(stand_in: pytest.Pyt
     )
     told = stand_in.runpytest_subprocess().stdout.str()
     assert "summary.py" in told
+
+
+def test_where_an_exception_has_ended_what_replicas_need_the_test_says_what_cures_it(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "from conformance.errors import ABORTED\n"
+        "def test_it(conformance):\n    conformance.assert_conforms(verdict='unsupported', text=ABORTED)\n"
+    )
+    told = " ".join(stand_in.runpytest_subprocess().stdout.str().replace("\nE", " ").split())
+    assert "a new process cures that: run this test in a session of its own" in told

@@ -15,7 +15,7 @@ import pytest
 from conformance import cases, cli, findings
 from conformance.arm import parse_placement
 from conformance.case import from_data, from_json, to_data, to_json
-from conformance.events import CaseJudged, CaseStarted, WorkerDied
+from conformance.events import CaseJudged, CaseStarted, WorkerDied, WorkerSpent
 from conformance.job import Job
 from conformance.judge import judge_case
 from conformance.plan import Plan
@@ -433,10 +433,14 @@ WORKER = """
 import os, signal, sys, time
 import msgspec
 from conformance.case import load_case, to_json
-from conformance.events import CaseJudged, CaseStarted, to_line
+from conformance.events import CaseJudged, CaseStarted, WorkerSpent, to_line
 from conformance.job import Job
 
 job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+def tell(event):
+    sys.stdout.buffer.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
+    sys.stdout.buffer.flush()
+
 for index, path in enumerate(job.paths):
     name = os.path.basename(path)
     for event in (CaseStarted(index=index, case=to_json(load_case(path))), None):
@@ -446,9 +450,10 @@ for index, path in enumerate(job.paths):
             os._exit(7)
         if event is None and "hangs" in name:
             signal.pause()
-        event = event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path)
-        sys.stdout.buffer.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
-        sys.stdout.buffer.flush()
+        if event is None and "spends" in name and index > 0:
+            tell(WorkerSpent(reason="spent", case=to_json(load_case(path))))
+            sys.exit(0)
+        tell(event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path))
 """
 
 
@@ -473,6 +478,14 @@ def test_a_case_that_kills_its_worker_is_named_and_kept_and_the_rest_goes_on(tmp
         assert kept.parent == tmp_path / "out" / "crashes"
         assert from_json(kept.read_text()) == from_json(died.case) == from_json(path.read_text())
     assert killed.path != left.path
+
+
+def test_a_worker_that_is_spent_is_replaced_as_often_as_it_takes_and_its_case_judged_again(tmp_path: Path) -> None:
+    events, paths = supervised(tmp_path, "first", *(f"spends_{number}" for number in range(5)))
+    assert [event.path for event in events if isinstance(event, CaseJudged)] == list(map(str, paths))
+    spent = [event for event in events if isinstance(event, WorkerSpent)]
+    assert [from_json(event.case) for event in spent] == [from_json(path.read_text()) for path in paths[1:]]
+    assert not [event for event in events if isinstance(event, WorkerDied)]
 
 
 def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import cases, events
+from conformance import cases, devices, events, supervisor
 from conformance.baseline import load_baseline
 from conformance.campaign import share
+from conformance.case import Case, from_json
 from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
-from conformance.events import CaseJudged, Event, FindingMade, RunEnded, WorkerDied, from_line, to_line
+from conformance.events import (
+    CaseJudged,
+    CaseStarted,
+    Event,
+    FindingMade,
+    RunEnded,
+    WorkerDied,
+    WorkerSpent,
+    from_line,
+    to_line,
+)
 from conformance.job import Job
 from conformance.layer_error import describe
+from conformance.plan import Plan
 from conformance.raised import Raised
+from conformance.search import Search
 from conformance.stage import Stage
 from conformance.verdict import Cause, Divergence, Observation, Verdict
 from conformance.worker import judge
@@ -137,6 +153,99 @@ def test_a_known_divergence_does_not_hide_one_that_is_news(tmp_path: Path, monke
     ]
 
 
+def _ends(at: int, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
+    """A stand-in of judging, in a process of its own whose collective operations end with its case number `at`."""
+    ended: list[bool] = []
+    counted = itertools.count()
+    monkeypatch.setattr("conformance.devices._ABORTED", ended)
+
+    def stand_in(*_: Any, **__: Any) -> Verdict:
+        if next(counted) == at:
+            devices.note_aborted()
+        return Verdict(case=None, verdict="conforms")
+
+    return stand_in
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (0, ["CaseStarted", "CaseJudged", "WorkerSpent of none"]),
+        (1, ["CaseStarted", "CaseJudged", "CaseStarted", "WorkerSpent of a case"]),
+        (2, ["CaseStarted", "CaseJudged"] * 2 + ["CaseStarted", "WorkerSpent of a case"]),
+    ],
+)
+def test_a_case_that_nothing_can_be_said_of_is_left_to_a_new_process_unless_it_was_the_first(
+    at: int, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conformance.judge.judge_case", _ends(at, monkeypatch))
+    seen: list[Event] = []
+    path = str(Path(cases.__file__).parent / "clipnorm.case.json")
+    judge(Job(report=str(tmp_path), paths=(path,) * 3), None, None, seen.append)
+    spent = {True: "WorkerSpent of a case", False: "WorkerSpent of none"}
+    names = [spent[item.case is not None] if isinstance(item, WorkerSpent) else type(item).__name__ for item in seen]
+    assert names == told
+
+
+def _search(examples: int, emit: Callable[[Event], None], first: Case | None = None) -> Search:
+    return Search(
+        Plan(),
+        worker=0,
+        examples=examples,
+        seconds=None,
+        seed=0,
+        shrink_seconds=1.0,
+        known=frozenset(),
+        claim=lambda _: True,
+        emit=emit,
+        found=lambda *_: None,
+        first=first,
+    )
+
+
+def test_a_search_leaves_the_case_that_nothing_can_be_said_of_and_the_next_one_begins_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("conformance.search.judge_case", _ends(2, monkeypatch))
+    seen: list[Event] = []
+    left = _search(5, seen.append).run()
+    assert left is not None
+    assert [type(item).__name__ for item in seen] == ["CaseStarted", "CaseJudged"] * 2 + ["CaseStarted"]
+    assert isinstance(seen[-1], CaseStarted)
+    assert from_json(seen[-1].case) == left
+    monkeypatch.setattr("conformance.search.judge_case", _ends(-1, monkeypatch))
+    again: list[Event] = []
+    assert _search(3, again.append, left).run() is None
+    started = [from_json(item.case) for item in again if isinstance(item, CaseStarted)]
+    assert started[0] == left
+    assert len(started) == 3
+
+
+@pytest.mark.parametrize(
+    ("left", "again"),
+    [
+        (Job(report="out", examples=9), Job(report="out", examples=6, seed=1_000_003)),
+        (Job(report="out", examples=3), None),
+        (Job(report="out", seconds=60.0), Job(report="out", seconds=20.0, seed=1_000_003)),
+        (Job(report="out", seconds=30.0), None),
+        (Job(report="out", paths=("1", "2", "3", "4")), Job(report="out", paths=("4",))),
+        (Job(report="out", paths=("1", "2", "3")), None),
+    ],
+)
+def test_who_goes_on_for_a_worker_that_was_lost_has_what_is_left_of_its_examples_its_files_or_its_time(
+    left: Job, again: Job | None
+) -> None:
+    class _Process:
+        pass
+
+    worker = supervisor._Worker(left, _Process(), started=time.monotonic() - 40.0, judged=2)  # type: ignore[arg-type]
+    worker.running = CaseStarted(index=2, case="{}")
+    told = supervisor._again(worker)
+    if told is not None and told.seconds is not None:
+        told = msgspec.structs.replace(told, seconds=round(told.seconds))
+    assert told == again
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("45", 45), ("1.5m", 90), ("0.5", 0.5)]
 )
@@ -208,6 +317,7 @@ SEEN: list[Event] = [
     CaseJudged(worker=1, index=0, seconds=0.5, outcome="diverges", signatures=("a/b",), message="said", path="a.json"),
     CaseJudged(index=0, seconds=0.5, outcome="diverges", verdict={"magnitude": math.inf, "ratios": [math.nan, 1.0]}),
     WorkerDied(reason="killed by SIGKILL", case="{}", path="crashes/a.json"),
+    WorkerSpent(reason="said", case="{}"),
     RunEnded(outcomes={"conforms": 3}, signatures={}, findings=0, seconds=1.0, report="out", interrupted=True),
 ]
 
