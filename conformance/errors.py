@@ -35,6 +35,8 @@ class RetracedError(AssertionError):
         verdict: the `conformance.verdict.Verdict`, which conforms.
     """
 
+    __module__ = "conformance"
+
     def __init__(self, message: str, verdict: object = None) -> None:
         super().__init__(message)
         self.verdict = verdict
@@ -64,6 +66,9 @@ class DivergenceError(AssertionError):
     Attributes:
         verdict: the `conformance.verdict.Verdict` that did not conform.
     """
+
+    # Where users import it from, and shorter in pytest's summary, whose lines are cut.
+    __module__ = "conformance"
 
     def __init__(self, message: str, verdict: object = None) -> None:
         super().__init__(message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import click
 
@@ -52,7 +51,7 @@ def check(
     known = known_findings(baseline, as_json)
     written = writers(summary, sarif)
     if report is not None:
-        fresh_report(Path(report))
+        fresh_report(report)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         job = Job(
             report=report or scratch,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -96,7 +95,7 @@ def _calibrate(job: Job, workers: int, as_json: bool) -> int:
 
     devices.require_tensorflow()
     job = msgspec.structs.replace(job, known=known_findings(CORPUS, as_json).signatures)
-    fresh_report(Path(job.report))
+    fresh_report(job.report)
     told: list[Event] = []
 
     def noted() -> Iterator[Event]:

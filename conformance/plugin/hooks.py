@@ -26,6 +26,10 @@ GIVEN = "_conformance_given"
 """`conformance.drawn.MARK`, which is not cheap to import; a test holds them together."""
 
 
+_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+"""pytest's options of sessions that run no test."""
+
+
 class Hooks:
     """What the plugin does in a session.
 
@@ -45,6 +49,19 @@ class Hooks:
         from conformance.plugin.header import header
 
         return header(self._session.settings)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Make sure that what is found can be written, before anything runs and before there are workers."""
+        told = self._session.settings
+        if self._worker or not _judges(session.config) or (told.report is None and told.sarif is None):
+            return
+        from conformance.plugin import places
+
+        if told.report is not None:
+            places.ready_report(told.report)
+        if told.sarif is not None:
+            places.ready_file(told.sarif, "the SARIF file")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -130,7 +147,7 @@ class Hooks:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write SARIF, also when nothing was found: that is what says that all is well."""
         path = self._session.settings.sarif
-        if path is None or self._worker:
+        if path is None or self._worker or not _judges(session.config):
             return
         import msgspec
 
@@ -140,8 +157,11 @@ class Hooks:
         records = self._session.spool.records()
         results = msgspec.convert([one for record in records for one in record.results], list[Result])
         notes = [note for record in records for note in record.notes]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, text(sarif(results, notes, session.config.rootpath)))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, text(sarif(results, notes, session.config.rootpath)))
+        except OSError as error:
+            self._session.lost(path, error)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell the findings, and how many verdicts are in the report directory."""
@@ -150,7 +170,7 @@ class Hooks:
             return
         from conformance.plugin import summary
 
-        lines = [*summary.findings(records), *summary.retraced(records)]
+        lines = [*summary.findings(records), *summary.retraced(records), *summary.problems(records)]
         if lines:
             terminalreporter.section("conformance")
             for line in lines:
@@ -186,8 +206,6 @@ def register(config: pytest.Config) -> None:
 
         # The baseline is read now, so that what is wrong with it is said before anything runs.
         use(replace(told.defaults, known=frozenset(session.baseline.signatures)))
-    if told.report is not None and not worker:
-        _fresh(told.report)
     config.pluginmanager.register(Hooks(session, worker=worker), NAME)
 
 
@@ -199,15 +217,9 @@ def _forget() -> None:
         use(Defaults())
 
 
-def _fresh(report: Path) -> None:
-    """Empty the report directory of an earlier session's verdicts and claims; its findings stay."""
-    try:
-        report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise pytest.UsageError(f"the report directory {report}: {error.strerror or error}") from None
-    for stale in report.glob(VERDICTS):
-        stale.unlink()
-    shutil.rmtree(report / ".claims", ignore_errors=True)
+def _judges(config: pytest.Config) -> bool:
+    """Whether a session runs tests; one that only looks writes nothing, and leaves what an earlier one wrote."""
+    return not any(getattr(config.option, name, False) for name in _LOOKS)
 
 
 def _outcomes(report: Path) -> Iterator[str]:

@@ -99,7 +99,12 @@ class Session:
         Returns:
             The verdict, with its repro where one was written; and the folder of its first finding, if any.
         """
-        folders = self._written(verdict)
+        problem: OSError | None = None
+        try:
+            folders = self._written(verdict)
+        except OSError as error:
+            # What a test fails with is what is wrong with its training, and not that a disk is full.
+            folders, problem = [], error
         if folders and (repro := Path(folders[0]) / "repro.py").exists():
             from msgspec.structs import replace
 
@@ -110,8 +115,13 @@ class Session:
 
             line = json.dumps({"test": item.nodeid, **verdict_to_data(verdict)}, allow_nan=False)
             name = VERDICTS.replace("*", self.spool.worker)
-            with (self.settings.report / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            try:
+                with (self.settings.report / name).open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                problem = error
+            if problem is not None:
+                self.lost(self.settings.report, problem, item.nodeid)
         results, notes = self._sarif(item, verdict, loop)
         found = tuple(self._found(one, folder) for one, folder in zip_longest(_told(verdict), folders))
         again = _retraced(verdict)
@@ -120,6 +130,12 @@ class Session:
 
             self.spool.add(Record(item.nodeid, found, results, notes, again))
         return verdict, folders[0] if folders else None
+
+    def lost(self, path: Path, error: OSError, test: str = "") -> None:
+        """Note that something could not be written; the summary tells it."""
+        from conformance.plugin.found import Record
+
+        self.spool.add(Record(test, problems=(f"{path}: {error.strerror or error}",)))
 
     def has_kept(self, verdict: object) -> bool:
         """Whether this very verdict was kept."""

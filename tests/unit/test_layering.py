@@ -76,7 +76,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("events",),
     ("reports.*", "reports"),
     ("search", "findings", "replay", "accept", "finding_folders", "releases", "bisection", "installation", "bisect"),
-    ("job",),
+    ("job", "occupied"),
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
