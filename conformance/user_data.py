@@ -240,8 +240,13 @@ def _leaves(part: Any) -> tuple[Array, ...]:
         items: Iterable[Any] = (part[name] for name in sorted(part))
     else:
         items = part if isinstance(part, list | tuple) else (part,)
+    items = tuple(items)
+    if any(isinstance(item, list | tuple | int | float) for item in items):
+        raise UsageError("data holds lists of numbers; give arrays, as in np.array(x): a list is one of several arrays")
     arrays = tuple(np.asarray(item) for item in items)
     for array in arrays:
+        if array.ndim == 0 and array.dtype.kind in "fiubV":
+            raise UsageError(f"data holds {array} where an array of rows should be; give arrays of (rows, ...)")
         # NumPy calls the kind of bfloat16 V.
         if array.dtype.kind not in "fiubV":
             raise UsageError(f"data of dtype {array.dtype}; every array should hold numbers")

@@ -169,7 +169,12 @@ def by_output(given: Any, make: Callable[[], Any], rows: Arrays) -> list[Any]:
         if set(names) != set(given):
             raise UsageError(f"{sorted(given)} are not the model's outputs {names}")
         return [given[name] for name in names]
-    return list(given) if isinstance(given, list | tuple) else [given]
+    if not isinstance(given, list | tuple):
+        return [given]
+    if len(given) != len(rows.y):
+        outputs = "1 output" if len(rows.y) == 1 else f"{len(rows.y)} outputs"
+        raise UsageError(f"{len(given)} losses or loss_weights where the data has {outputs}; give one for each")
+    return list(given)
 
 
 def made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:

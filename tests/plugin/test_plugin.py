@@ -183,10 +183,9 @@ def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyP
 def test_a_failure_names_the_exception_as_users_import_it_and_what_is_raised_can_be_pickled(
     stand_in: pytest.Pytester,
 ) -> None:
-    stand_in.makepyfile("def test_it(conformance):\n    conformance.assert_conforms(verdict='diverges')\n")
-    stand_in.runpytest_subprocess().stdout.fnmatch_lines(
-        ["FAILED *::test_it - conformance.DivergenceError: diverges:*"]
-    )
+    stand_in.makepyfile(test_it="def test_it(conformance):\n    conformance.assert_conforms(verdict='diverges')\n")
+    result = stand_in.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_it - conformance.DivergenceError: diverges:*"])
     for made in (conformance.DivergenceError("said"), conformance.RetracedError("said")):
         again = pickle.loads(pickle.dumps(made))  # noqa: S301 - our own
         assert (type(again), again.args) == (type(made), made.args)

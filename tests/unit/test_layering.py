@@ -80,7 +80,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
-    ("failure", "rereading", "user_callbacks", "user_data", "user_parts"),
+    ("asked", "failure", "rereading", "user_callbacks", "user_data", "user_parts"),
     ("defaults",),
     ("api", "info"),
     ("drawn",),
