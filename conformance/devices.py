@@ -105,7 +105,8 @@ def strategy(placement: Placement) -> Any:
         names = [device.name for device in tf.config.list_logical_devices(kind)][: placement.replicas]
         if len(names) == placement.replicas:
             made = tf.distribute.MirroredStrategy([name.removeprefix("/device:") for name in names])
-            made.run(_met)
+            # In a function, for TensorFlow warns of what is run on replicas outside of one.
+            tf.function(made.run, autograph=False)(_met)
             return made
     raise DeviceError(f"{placement} needs {placement.replicas} devices of one kind, and there are fewer")
 

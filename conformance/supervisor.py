@@ -26,6 +26,7 @@ from conformance.events import (
     CaseJudged,
     CaseStarted,
     Event,
+    Problem,
     Refused,
     WorkerDied,
     WorkerSpent,
@@ -95,14 +96,18 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
                 continue
             del workers[number]
             code = worker.process.wait()
-            if code != 0:
+            # What a user's code ends with exit code 0 is lost like any other.
+            lost = code != 0 or _unfinished(worker)
+            if lost:
                 yield _died(worker, code, report)
-            if code != 0 or worker.spent is not None:
+            if lost or worker.spent is not None:
                 # Who leaves because it is spent has died of nothing.
-                starts = worker.starts + (code != 0)
+                starts = worker.starts + lost
                 again = _again(worker)
                 if again is not None and starts <= STARTS:
                     workers[number] = _Worker(again, _start(again, events, command), starts=starts)
+                elif again is not None:
+                    yield Problem(worker=number, message=_given_up(again))
     finally:
         for worker in workers.values():
             worker.process.kill()
@@ -112,8 +117,13 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
 def _start(
     job: Job, events: queue.Queue[tuple[int, AnyEvent | None]], command: Sequence[str]
 ) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
     report = Path(job.report)
+    defaults = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Hypothesis keeps what it learns of Python and of the code beside what it is started from.
+        "HYPOTHESIS_STORAGE_DIRECTORY": str((report / ".hypothesis").absolute()),
+    }
+    environment = {**defaults, **os.environ}
     report.mkdir(parents=True, exist_ok=True)
     with (report / f"worker-{job.worker}.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, or what a test gives for it
@@ -165,6 +175,17 @@ def _died(worker: _Worker, code: int, report: Path) -> WorkerDied:
     path = crashes / f"worker-{worker.job.worker}-case-{worker.running.index}-start-{worker.starts}.json"
     path.write_text(worker.running.case, encoding="utf-8")
     return WorkerDied(worker=worker.job.worker, reason=reason, case=worker.running.case, path=str(path))
+
+
+def _unfinished(worker: _Worker) -> bool:
+    """Whether a worker that ended by itself left something undone: a case it had begun, or files."""
+    return worker.spent is None and (worker.running is not None or worker.judged < len(worker.job.paths))
+
+
+def _given_up(left: Job) -> str:
+    cases = len(left.paths) or left.examples
+    rest = "the rest of its time was not used" if cases is None else f"{cases} of its cases were not judged"
+    return f"worker {left.worker} was lost {STARTS} times and is given up; {rest}"
 
 
 def _again(worker: _Worker) -> Job | None:

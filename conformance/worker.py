@@ -162,6 +162,25 @@ def _again(index: int) -> bool:
     return index > 0 and devices.aborted()
 
 
+def _said(error: BaseException) -> str:
+    return f"it ends the program, {error!r}" if isinstance(error, SystemExit) else " ".join(str(error).split())
+
+
+def loop_name(text: str) -> tuple[str, str]:
+    """The module and the function of `package.module:function`.
+
+    Raises:
+        UsageError: when it is not written so.
+    """
+    module, _, name = text.partition(":")
+    if module.endswith(".py") or "/" in module:
+        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        raise UsageError(f"--loop {text!r} names a file; write its module, as in {dotted}:{name or 'function'}")
+    if not module or not name:
+        raise UsageError(f"--loop {text!r} is not package.module:function")
+    return module, name
+
+
 def load_loop(text: str) -> Callable[..., Any]:
     """The user's loop named by `package.module:function`, found from the current directory too.
 
@@ -170,15 +189,13 @@ def load_loop(text: str) -> Callable[..., Any]:
     """
     from conformance.trainers.forms import loop_of
 
-    module, _, name = text.partition(":")
-    if not module or not name:
-        raise UsageError(f"--loop {text!r} is not package.module:function")
+    module, name = loop_name(text)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # The user's module may raise anything.
-        raise UsageError(f"--loop {text!r} cannot be imported: {' '.join(str(error).split())}") from error
+    except (Exception, SystemExit) as error:  # The user's module may raise anything.
+        raise UsageError(f"--loop {text!r} cannot be imported: {_said(error)}") from error
     return loop_of(function).function
 
 

@@ -33,6 +33,7 @@ from conformance.events import (
 from conformance.raised import Raised
 from conformance.reports.referee import told_of_referee
 from conformance.reports.text import plain
+from conformance.reports.words import counted
 
 
 class Terminal:
@@ -89,10 +90,10 @@ class Terminal:
         self._stream.flush()
 
     def _started(self, event: RunStarted) -> None:
-        limits = [f"{event.examples} examples" if event.examples is not None else ""]
+        limits = [counted(event.examples, "example") if event.examples is not None else ""]
         limits += [f"{event.seconds:g} s" if event.seconds is not None else ""]
         limit = " or ".join(text for text in limits if text)
-        workers = f"{event.workers} worker" + ("s" if event.workers != 1 else "")
+        workers = counted(event.workers, "worker")
         self._calibrates = event.calibration
         self._line(f"arms: {', '.join(event.arms)}")
         self._line(", ".join(text for text in (f"seed {event.seed}", limit, workers) if text))

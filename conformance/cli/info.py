@@ -26,6 +26,7 @@ CALIBRATION_REPORT = "conformance-calibration"
 @click.command()
 @click.option(
     "--report",
+    callback=options.named,
     default=None,
     help=f"Also count what this report's run has drawn. With --calibration, the directory of its report. [default then:"
     f" {CALIBRATION_REPORT}]",

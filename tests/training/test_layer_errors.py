@@ -206,3 +206,4 @@ def test_an_exception_on_one_replica_ends_its_own_step_alone(tmp_path: Path) -> 
     (tmp_path / "fails_first.py").write_text(FAILS_FIRST)
     done = subprocess.run([sys.executable, "fails_first.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["mine", "mine", "trains"]
+    assert "MirroredStrategy eagerly" not in done.stderr
