@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Hooks:
     def __init__(self, session: Session, *, worker: bool) -> None:
         self._session, self._worker = session, worker
         self._scratch: Path | None = None
+        self._died: tuple[str, ...] = ()
 
     # The beginning.
 
@@ -59,7 +60,7 @@ class Hooks:
         from conformance.plugin import places
 
         if told.report is not None:
-            places.ready_report(told.report)
+            self._died = places.ready_report(told.report)
         if told.sarif is not None:
             places.ready_file(told.sarif, "the SARIF file")
 
@@ -116,17 +117,17 @@ class Hooks:
         if item.get_closest_marker("conformance") is not None:
             self._session.ready()
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames.
+
+        No wrapper, for those come before pytest takes from a test of `unittest` what it failed with; and it returns
+        nothing, so that pytest makes the report.
+        """
         # Without the engine nothing of ours can be in a failure, and nobody pays for looking.
         if call.excinfo is not None and "conformance.errors" in sys.modules:
             self._failed(item, call)
         if call.when == "teardown":
             self._session.forget()
-        return (yield)
 
     def _failed(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
         from conformance.plugin.internals import remove_internals
@@ -166,11 +167,12 @@ class Hooks:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell the findings, and how many verdicts are in the report directory."""
         records, report = self._session.spool.records(), self._session.settings.report
-        if not records and report is None:
+        if not _judges(terminalreporter.config) or (not records and report is None):
             return
-        from conformance.plugin import summary
+        from conformance.plugin import places, summary
 
         lines = [*summary.findings(records), *summary.retraced(records), *summary.problems(records)]
+        lines += summary.died(self._died, places.died(report) if report is not None else ())
         if lines:
             terminalreporter.section("conformance")
             for line in lines:

@@ -62,7 +62,8 @@ class Judge:
         defaults = self._session.settings.defaults
         asked = {"replicas": defaults.replicas, "executions": defaults.executions, **kwargs}
         try:
-            verdict = check(*args, **asked)
+            with self._session.running(self._item, kwargs.get("case")):
+                verdict = check(*args, **asked)
         except DeviceError as error:
             raise self._session.too_late(error, asked["replicas"]) from None
         if verdict.reason == ABORTED:

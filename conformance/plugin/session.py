@@ -7,6 +7,8 @@ read.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -19,12 +21,16 @@ from conformance.plugin.spool import Spool
 
 if TYPE_CHECKING:
     from conformance.baseline import Baseline
+    from conformance.case import Case
     from conformance.errors import DeviceError
     from conformance.plugin.found import Found
     from conformance.verdict import Observation, Verdict
 
 VERDICTS = "verdicts-*.jsonl"
 """The files in the report directory, one a process; several processes never write into one file."""
+
+RUNNING = "running-*.json"
+"""The notes there of what is being judged, one a process; those that stay are of processes that died of it."""
 
 CURE = (
     "set `conformance_replicas = {counts}` in pytest's ini file, or --conformance-replicas={counts}: the devices are"
@@ -136,6 +142,26 @@ class Session:
         from conformance.plugin.found import Record
 
         self.spool.add(Record(test, problems=(f"{path}: {error.strerror or error}",)))
+
+    @contextmanager
+    def running(self, item: pytest.Item, case: Case | None) -> Iterator[None]:
+        """Leave a note in the report directory while a training is judged; what ends the process leaves the note."""
+        report = self.settings.report
+        if report is None:
+            yield
+            return
+        from conformance.case import Case, to_data
+
+        note = report / RUNNING.replace("*", self.spool.worker)
+        told = {"test": item.nodeid, "case": to_data(case) if isinstance(case, Case) else None}
+        # What cannot be written here cannot be written later either, and is told then.
+        with suppress(OSError):
+            note.write_text(json.dumps(told), encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
 
     def has_kept(self, verdict: object) -> bool:
         """Whether this very verdict was kept."""

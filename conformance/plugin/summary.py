@@ -56,6 +56,15 @@ def problems(records: Iterable[Record]) -> Iterator[str]:
         yield f"problem: not written: {shortened(problem, 300)}" + (f" ({times} times)" if times > 1 else "")
 
 
+def died(earlier: Iterable[str], now: Iterable[str]) -> Iterator[str]:
+    """The tests in whose middle a process ended, of an earlier session in the same report directory and of this one."""
+    from conformance.reports.text import plain
+
+    for whose, tests in (("its process died", now), ("an earlier session died", earlier)):
+        for test in tests:
+            yield f"died: {plain(test)}: {whose} while a training was judged"
+
+
 def _tests(ids: Iterable[str]) -> str:
     from conformance.reports.text import plain
 
