@@ -120,8 +120,6 @@ def check(
     """
     import keras
 
-    if train_step is not None:
-        loop_of(train_step)
     parts_of = {
         "model": model,
         "loss": loss,
@@ -134,7 +132,10 @@ def check(
         "callbacks": callbacks,
     }
     given_parts = {name: value for name, value in parts_of.items() if value is not None}
-    refuse_unusable({**given_parts, "executions": executions})
+    on_trial = {} if train_step is None else {"train_step": train_step}
+    refuse_unusable({**on_trial, **given_parts, "executions": executions})
+    if train_step is not None:
+        loop_of(train_step)
     if case is not None:
         refuse_beside_case(case, given_parts)
     plan = _plan(train_step, replicas, executions)

@@ -14,6 +14,7 @@ from typing import Any
 from conformance.case import Case
 from conformance.errors import UsageError
 from conformance.reports.text import shortened
+from conformance.trainers.forms import FORMS
 
 LARGEST = 2**31 - 1
 """What TensorFlow can count rows and epochs to."""
@@ -74,6 +75,12 @@ def whole(name: str, value: Any) -> int:
         most = f" and at most {LARGEST}" if count > LARGEST else ""
         raise UsageError(f"{name}={shown(value)} should be a whole number of at least 1{most}")
     return count
+
+
+def _train_step(given: Any) -> None:
+    if not callable(given):
+        written = ", ".join(form.written for form in list(FORMS.values())[::-1])
+        raise UsageError(f"{shown(given)} is not a function; give one of {written}")
 
 
 def _model(given: Any) -> None:
@@ -172,6 +179,7 @@ def _items(given: Any) -> list[Any]:
 
 
 _LOOKS: Mapping[str, Callable[[Any], None]] = {
+    "train_step": _train_step,
     "executions": _executions,
     "model": _model,
     "loss": _loss,

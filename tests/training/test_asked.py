@@ -56,7 +56,7 @@ UNUSABLE = {
     "callbacks": [3, "a", [3], [keras.callbacks.Callback], lambda: 3, lambda epochs: []],
     "replicas": [0, 2, "1,2", (), (0,), (65,), (1.0,), (NAN,), ("1",), (True,), None, (1, 10**30), {1}],
     "executions": ["graph", None, 3, (), (3,), ("grpah",), ("Graph",), ("",)],
-    "train_step": ["step", 3, build, print, keras.Sequential, lambda modle, x, y: 0],
+    "train_step": ["step", 3, X, np.ones((90, 90)), Silent(), build, print, keras.Sequential, lambda modle, x, y: 0],
     "case": ["x.json", 3, {}, Silent()],
 }
 

@@ -497,7 +497,8 @@ for index, path in enumerate(job.paths):
         if event is None and "spends" in name and index > 0:
             tell(WorkerSpent(reason="spent", case=to_json(load_case(path))))
             sys.exit(0)
-        tell(event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path))
+        kept = os.environ["HYPOTHESIS_STORAGE_DIRECTORY"]
+        tell(event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path, message=kept))
 """
 
 
@@ -530,6 +531,12 @@ def test_a_worker_that_is_spent_is_replaced_as_often_as_it_takes_and_its_case_ju
     spent = [event for event in events if isinstance(event, WorkerSpent)]
     assert [from_json(event.case) for event in spent] == [from_json(path.read_text()) for path in paths[1:]]
     assert not [event for event in events if isinstance(event, WorkerDied)]
+
+
+def test_what_hypothesis_keeps_lies_in_the_report_and_not_where_the_run_was_called(tmp_path: Path) -> None:
+    events, _ = supervised(tmp_path, "first")
+    (judged,) = [event for event in events if isinstance(event, CaseJudged)]
+    assert judged.message == str(tmp_path / "out" / ".hypothesis")
 
 
 def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
