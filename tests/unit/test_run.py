@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from conformance import cases, devices, events, supervisor
 from conformance.baseline import load_baseline
 from conformance.campaign import share
-from conformance.case import Case, from_json
+from conformance.case import Case, from_json, to_json
+from conformance.cli.inputs import fresh_report
 from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
 from conformance.events import (
@@ -32,10 +34,14 @@ from conformance.events import (
     from_line,
     to_line,
 )
+from conformance.info import drawn
 from conformance.job import Job
 from conformance.layer_error import describe
+from conformance.occupied import LOCK, leave, occupy
 from conformance.plan import Plan
 from conformance.raised import Raised
+from conformance.reports.campaign_tables import Tally
+from conformance.reports.terminal import Terminal
 from conformance.search import Search
 from conformance.stage import Stage
 from conformance.verdict import Cause, Divergence, Observation, Verdict
@@ -219,6 +225,43 @@ def test_a_search_leaves_the_case_that_nothing_can_be_said_of_and_the_next_one_b
     started = [from_json(item.case) for item in again if isinstance(item, CaseStarted)]
     assert started[0] == left
     assert len(started) == 3
+
+
+def test_a_case_that_is_judged_again_in_a_new_process_is_counted_once_and_said(tmp_path: Path) -> None:
+    text = to_json(cases.load("clipnorm"))
+    told = (
+        CaseStarted(index=3, case=text),
+        WorkerSpent(reason="said \x1b[31m", case=text),
+        CaseStarted(index=0, case=text),
+        CaseJudged(index=0, seconds=0.1, outcome="conforms"),
+    )
+    (tmp_path / "events.jsonl").write_bytes(b"".join(map(to_line, told)))
+    assert drawn(tmp_path)["optimizers"] == {"SGD": 1}
+    tally, stream = Tally(), io.StringIO()
+    terminal = Terminal(stream, live=False)
+    for event in told:
+        tally.add(event)
+        terminal(event)
+    assert {count for counter in tally._drawn.values() for count in counter.values()} == {1}
+    line = "worker 0 goes on in a new process: said ; its case is judged again there"
+    assert stream.getvalue().splitlines() == [line]
+
+
+def test_a_report_directory_is_one_runs_until_it_leaves_it(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    occupy(tmp_path)
+    occupy(tmp_path)
+    with (tmp_path / LOCK).open("ab") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leave(tmp_path)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for take in (lambda: occupy(tmp_path), lambda: fresh_report(str(tmp_path))):
+            with pytest.raises(UsageError, match="is being written by another run; name another directory, or wait"):
+                take()
+    (tmp_path / "events.jsonl").write_text("")
+    fresh_report(str(tmp_path))
+    assert not tmp_path.exists()
 
 
 @pytest.mark.parametrize(
