@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
+from conformance.asked import refuse_beside_case, refuse_unusable, shown, whole
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.defaults import settle, with_known
@@ -120,25 +121,39 @@ def check(
     """
     import keras
 
+    parts_of = {
+        "model": model,
+        "loss": loss,
+        "optimizer": optimizer,
+        "data": data,
+        "metrics": metrics or None,
+        "loss_weights": loss_weights,
+        "class_weight": class_weight,
+        "validation_data": validation_data,
+        "callbacks": callbacks,
+    }
+    given_parts = {name: value for name, value in parts_of.items() if value is not None}
+    on_trial = {} if train_step is None else {"train_step": train_step}
+    refuse_unusable({**on_trial, **given_parts, "executions": executions})
     if train_step is not None:
         loop_of(train_step)
+    if case is not None:
+        refuse_beside_case(case, given_parts)
     plan = _plan(train_step, replicas, executions)
     known = known_findings(baseline).signatures
     devices.set_up(plan.replicas)
     if case is not None:
         return with_known(judge_case(case, plan, train_step), known)
-    _check_counts(batch_size, epochs)
+    batch_size, epochs, metrics = whole("batch_size", batch_size), whole("epochs", epochs), metrics or ()
     # With one optimizer a loop is on trial against `fit` with that one, whatever else the model holds.
     one = train_step is not None and optimizer is not None and not isinstance(optimizer, Mapping)
-    own = callable(model) and not one and trains_itself(model, optimizer)
+    own = model is not None and not one and trains_itself(model, optimizer)
     if own and train_step is not None and loop_of(train_step).form != STEP:
         return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_WHOLE_LOOP)
     needed = {"model": model, **({} if own else {"loss": loss, "optimizer": optimizer}), "data": data}
     missing = [name for name, value in needed.items() if value is None]
     if missing or model is None:
         raise UsageError(f"check() misses {', '.join(missing)}; give them, or a case")
-    if not callable(model):
-        raise UsageError(f"model={model!r} should be a function without arguments that makes the model")
     check_optimizers(optimizer)
     check_names("loss", loss)
     check_metrics(metrics)
@@ -226,17 +241,12 @@ def _of_callbacks(training: Training) -> list[str]:
 
 
 def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
-    counts: list[Any] = list(replicas) if isinstance(replicas, Sequence) else []
-    if not counts or any(not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_REPLICAS for n in counts):
-        raise UsageError(f"replicas={replicas!r} should be whole numbers from 1 to {MAX_REPLICAS}, as in (1, 2)")
-    if isinstance(executions, str) or not executions:
-        raise UsageError(f"executions={executions!r} should be a list of names, as in ('graph',)")
+    try:
+        counts = [whole("replicas", n) for n in replicas] if isinstance(replicas, Sequence) else []
+    except UsageError:
+        counts = []
+    if not counts or max(counts) > MAX_REPLICAS:
+        raise UsageError(f"replicas={shown(replicas)} should be whole numbers from 1 to {MAX_REPLICAS}, as in (1, 2)")
     placements = tuple(Placement(n, True) if n > 1 else Placement() for n in dict.fromkeys(counts))
     trainers = ("fit", "loop") if train_step is None else ("trial", "fit")
     return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))
-
-
-def _check_counts(batch_size: Any, epochs: Any) -> None:
-    for name, value in (("batch_size", batch_size), ("epochs", epochs)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{name}={value!r} should be a whole number of at least 1")

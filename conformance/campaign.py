@@ -28,6 +28,7 @@ from conformance.events import (
     to_line,
 )
 from conformance.job import Job
+from conformance.occupied import leave, occupy
 from conformance.reports.render import EVENTS, read_events, write_run
 from conformance.supervisor import supervise
 
@@ -68,7 +69,11 @@ def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Even
     """
     report = Path(job.report)
     made = not report.exists()
-    report.mkdir(parents=True, exist_ok=True)
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the report directory {report}: {error.strerror or error}") from None
+    occupy(report)
     started = time.monotonic()
     asked = job.examples
     if job.calibrate and not job.paths:
@@ -131,6 +136,7 @@ def run(job: Job, workers: int, closing: Closing | None = None) -> Iterator[Even
         note(ended)
     # From the disk: a long run with all that was compared is more than memory should hold.
     write_run(report, read_events(report / EVENTS))
+    leave(report)
     yield ended
 
 

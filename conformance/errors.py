@@ -35,9 +35,18 @@ class RetracedError(AssertionError):
         verdict: the `conformance.verdict.Verdict`, which conforms.
     """
 
+    __module__ = "conformance"
+
     def __init__(self, message: str, verdict: object = None) -> None:
         super().__init__(message)
         self.verdict = verdict
+
+
+ABORTED = (
+    "an exception on one replica has ended TensorFlow's collective operations in this process, and nothing trains on"
+    " replicas in it any more; a new process cures that"
+)
+"""What is said of an arm on replicas that nothing can be said of."""
 
 
 class AbortedError(UnsupportedError):
@@ -57,6 +66,9 @@ class DivergenceError(AssertionError):
     Attributes:
         verdict: the `conformance.verdict.Verdict` that did not conform.
     """
+
+    # Where users import it from, and shorter in pytest's summary, whose lines are cut.
+    __module__ = "conformance"
 
     def __init__(self, message: str, verdict: object = None) -> None:
         super().__init__(message)

@@ -103,6 +103,16 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     path: str | None = None
 
 
+class WorkerSpent(Event, frozen=True, kw_only=True):
+    """A worker can train nothing more on replicas, and ends; a new one goes on in its place.
+
+    `case` is the JSON of a case that it had begun, which is judged from the beginning by the new one.
+    """
+
+    reason: str
+    case: str | None = None
+
+
 class Refused(Event, frozen=True, kw_only=True):
     """A worker cannot do what was asked; the message says what to change."""
 
@@ -191,6 +201,7 @@ AnyEvent = (
     | DivergenceSeen
     | FindingMade
     | WorkerDied
+    | WorkerSpent
     | Refused
     | Problem
     | TrialLoaded

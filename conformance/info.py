@@ -14,7 +14,7 @@ from conformance.case import FEEDS, METRICS, PATTERNS
 from conformance.causes import CAUSES
 from conformance.environment import environment
 from conformance.errors import UsageError
-from conformance.events import CaseStarted, from_line
+from conformance.events import CaseStarted, WorkerSpent, from_line
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
@@ -61,11 +61,16 @@ def drawn(report: Path) -> dict[str, dict[str, int]]:
     if not path.is_file():
         raise UsageError(f"{report} holds no run: {path} is missing")
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("layers", "losses", "optimizers", "feeds")}
+    started: list[str] = []
     for line in path.read_bytes().splitlines():
         event = from_line(line)
-        if not isinstance(event, CaseStarted):
-            continue
-        case = json.loads(event.case)
+        if isinstance(event, CaseStarted):
+            started.append(event.case)
+        elif isinstance(event, WorkerSpent) and event.case is not None:
+            # It is told to start again.
+            started.remove(event.case)
+    for text in started:
+        case = json.loads(text)
         counts["layers"].update({node["layer"] for node in case["model"]["nodes"] if "layer" in node})
         counts["losses"].update({loss["name"] for loss in case["losses"]})
         counts["optimizers"].update([case["optimizer"]["name"]])

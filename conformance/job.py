@@ -24,6 +24,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         known: signatures of the baseline.
         loop: `package.module:function` of a user's step, or None.
         write: whether to make findings out of divergences (folder, repro), or only to judge.
+        first: for a search, the JSON of a case that is judged before any is drawn, as one of its examples.
         calibrate: calibrate with cases instead of judging them.
     """
 
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     known: tuple[str, ...] = ()
     loop: str | None = None
     write: bool = True
+    first: str | None = None
     calibrate: bool = False
 
     def validate(self) -> None:

@@ -23,7 +23,7 @@ from conformance import devices
 from conformance.arm import Arm
 from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
-from conformance.errors import AbortedError, ConformanceError, UnsupportedError
+from conformance.errors import ABORTED, AbortedError, ConformanceError, UnsupportedError
 from conformance.layer_error import describe
 from conformance.place import place_of
 from conformance.raised import Raised
@@ -247,9 +247,8 @@ def _observed(error: Exception) -> Exception:
         raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from error
     if _ABORTED in str(error):
         # Of this training it says nothing: it is so of every one on replicas from then on.
-        raise AbortedError(
-            "an exception on replicas has ended TensorFlow's collective operations in this process; run it in another"
-        ) from error
+        devices.note_aborted()
+        raise AbortedError(ABORTED) from error
     # What the recorder does by itself, beside passing calls on to the training.
     taps = any(_module(f).startswith("conformance.recording.") and f.f_code.co_name not in _PASSES for f in frames)
     ours = bool(frames) and _module(frames[-1]).startswith("conformance.")

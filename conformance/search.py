@@ -11,9 +11,10 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, example, given, settings
 from hypothesis import seed as seeded
 
+from conformance import devices
 from conformance.case import Case, to_json
 from conformance.events import CaseJudged, CaseStarted, DivergenceSeen, Event
 from conformance.judge import judge_case
@@ -52,6 +53,7 @@ class Search:
         claim: says whether a signature is this worker's to minimize; once claimed, never again.
         emit: takes the events.
         found: takes a finding's (verdict, original case, attempts, seconds).
+        first: a case that is judged before any is drawn.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Search:
         claim: Callable[[str], bool],
         emit: Callable[[Event], None],
         found: Callable[[Verdict, Case, int, float], None],
+        first: Case | None = None,
     ) -> None:
         self.plan, self.worker, self.seed = plan, worker, seed
         self.examples = ENDLESS if examples is None else examples
@@ -74,21 +77,28 @@ class Search:
         self._shrink_seconds, self._known, self._claim = shrink_seconds, known, claim
         self._shrink_left = SHRINK_SHARE * shrink_seconds
         self._emit, self._found = emit, found
+        self._first = first
+        self._left: Case | None = None
         self._verdicts: dict[Case, Verdict] = {}
         self._costs: dict[Case, float] = {}
         self._settled: set[tuple[Case, str]] = set()
 
-    def run(self) -> None:
-        """Search until the examples or the time are used up and every finding is made."""
+    def run(self) -> Case | None:
+        """Search until the examples or the time are used up and every finding is made, or this process is spent.
+
+        Returns:
+            The case that is to be judged in another process, where this one can train nothing more on replicas.
+        """
         while self._once():
             pass
+        return self._left
 
     def _once(self) -> bool:
         """Go through the draws from the beginning up to the next new finding; whether there was one."""
         shrinking: list[Shrinking] = []
         last: list[Case] = []
 
-        @_settings(self.examples, Phase.generate, Phase.shrink)
+        @_settings(self.examples, Phase.explicit, Phase.generate, Phase.shrink)
         @seeded(self.seed)
         @given(cases(replicas=self.plan.replicas))
         def explore(case: Case) -> None:
@@ -107,7 +117,7 @@ class Search:
 
         started: list[tuple[float, float]] = []
         try:
-            explore()
+            (explore if self._first is None else example(self._first)(explore))()
         except _OverError:
             return False
         except _StillDivergesError:
@@ -136,10 +146,17 @@ class Search:
         over = self._end is not None and time.monotonic() > self._end
         if over or len(self._verdicts) >= self.examples:
             raise _OverError
+        if devices.aborted():
+            self._left = case
+            raise _OverError
         index = len(self._verdicts)
         self._emit(CaseStarted(index=index, case=to_json(case)))
         started, worked = time.monotonic(), time.process_time()
         verdict = judge_case(case, self.plan, alternatives=False)
+        if devices.aborted() and self._verdicts:
+            # Of the first case of a process a new one would say the same.
+            self._left = case
+            raise _OverError
         self._verdicts[case], self._costs[case] = verdict, time.process_time() - worked
         self._emit(judged(index, verdict, time.monotonic() - started, self._known))
         return verdict

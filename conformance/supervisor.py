@@ -20,7 +20,18 @@ from pathlib import Path
 import msgspec
 
 from conformance.errors import UsageError
-from conformance.events import AnyEvent, CaseCalibrated, CaseJudged, CaseStarted, Event, Refused, WorkerDied, from_line
+from conformance.events import (
+    AnyEvent,
+    CaseCalibrated,
+    CaseJudged,
+    CaseStarted,
+    Event,
+    Problem,
+    Refused,
+    WorkerDied,
+    WorkerSpent,
+    from_line,
+)
 from conformance.job import Job
 
 HANG_SECONDS = 300.0
@@ -38,9 +49,11 @@ class _Worker:
     job: Job
     process: subprocess.Popen[bytes]
     heard: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     running: CaseStarted | None = None
     judged: int = 0
     starts: int = 1
+    spent: WorkerSpent | None = None
 
 
 def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER) -> Iterator[Event]:
@@ -74,6 +87,8 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
                 raise UsageError(event.message)
             if isinstance(event, CaseStarted):
                 worker.running = event
+            elif isinstance(event, WorkerSpent):
+                worker.running, worker.spent = None, event
             elif isinstance(event, CaseJudged | CaseCalibrated):
                 worker.running, worker.judged = None, worker.judged + 1
             if event is not None:
@@ -81,11 +96,18 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
                 continue
             del workers[number]
             code = worker.process.wait()
-            if code != 0:
+            # What a user's code ends with exit code 0 is lost like any other.
+            lost = code != 0 or _unfinished(worker)
+            if lost:
                 yield _died(worker, code, report)
+            if lost or worker.spent is not None:
+                # Who leaves because it is spent has died of nothing.
+                starts = worker.starts + lost
                 again = _again(worker)
-                if again is not None and worker.starts < STARTS:
-                    workers[number] = _Worker(again, _start(again, events, command), starts=worker.starts + 1)
+                if again is not None and starts <= STARTS:
+                    workers[number] = _Worker(again, _start(again, events, command), starts=starts)
+                elif again is not None:
+                    yield Problem(worker=number, message=_given_up(again))
     finally:
         for worker in workers.values():
             worker.process.kill()
@@ -95,8 +117,13 @@ def supervise(jobs: Sequence[Job], report: Path, command: Sequence[str] = WORKER
 def _start(
     job: Job, events: queue.Queue[tuple[int, AnyEvent | None]], command: Sequence[str]
 ) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
     report = Path(job.report)
+    defaults = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Hypothesis keeps what it learns of Python and of the code beside what it is started from.
+        "HYPOTHESIS_STORAGE_DIRECTORY": str((report / ".hypothesis").absolute()),
+    }
+    environment = {**defaults, **os.environ}
     report.mkdir(parents=True, exist_ok=True)
     with (report / f"worker-{job.worker}.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, or what a test gives for it
@@ -150,15 +177,28 @@ def _died(worker: _Worker, code: int, report: Path) -> WorkerDied:
     return WorkerDied(worker=worker.job.worker, reason=reason, case=worker.running.case, path=str(path))
 
 
+def _unfinished(worker: _Worker) -> bool:
+    """Whether a worker that ended by itself left something undone: a case it had begun, or files."""
+    return worker.spent is None and (worker.running is not None or worker.judged < len(worker.job.paths))
+
+
+def _given_up(left: Job) -> str:
+    cases = len(left.paths) or left.examples
+    rest = "the rest of its time was not used" if cases is None else f"{cases} of its cases were not judged"
+    return f"worker {left.worker} was lost {STARTS} times and is given up; {rest}"
+
+
 def _again(worker: _Worker) -> Job | None:
-    """What is left of a job whose worker died: the case it died of is not tried again."""
+    """What is left of a job whose worker has gone: the case it died of is not tried again, the one it left is."""
     done = worker.judged + (worker.running is not None)
-    job = worker.job
+    first = None if worker.spent is None else worker.spent.case
+    job = msgspec.structs.replace(worker.job, first=first)
     if job.paths:
         rest = job.paths[done:]
         return msgspec.structs.replace(job, paths=rest) if rest else None
-    if job.examples is None:
-        return msgspec.structs.replace(job, seed=job.seed + 1_000_003)
-    left = job.examples - done
+    examples = None if job.examples is None else job.examples - done
+    seconds = None if job.seconds is None else job.seconds - (time.monotonic() - worker.started)
+    if (examples is not None and examples <= 0) or (seconds is not None and seconds <= 0):
+        return None
     # Another seed: the same one would draw the case that killed the worker again.
-    return msgspec.structs.replace(job, seed=job.seed + 1_000_003, examples=left) if left > 0 else None
+    return msgspec.structs.replace(job, seed=job.seed + 1_000_003, examples=examples, seconds=seconds)

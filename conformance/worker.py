@@ -16,10 +16,20 @@ from typing import Any
 
 import msgspec
 
+from conformance import devices
 from conformance.arm import parse_placement
-from conformance.case import Case, load_case, to_json
-from conformance.errors import UsageError
-from conformance.events import CaseCalibrated, CaseStarted, Event, Refused, TrialLoaded, WorkerReady, to_line
+from conformance.case import Case, from_json, load_case, to_json
+from conformance.errors import ABORTED, UsageError
+from conformance.events import (
+    CaseCalibrated,
+    CaseStarted,
+    Event,
+    Refused,
+    TrialLoaded,
+    WorkerReady,
+    WorkerSpent,
+    to_line,
+)
 from conformance.job import Job
 from conformance.place import place_of
 from conformance.verdict import Verdict
@@ -49,7 +59,6 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
     Raises:
         UsageError: when the job cannot be done as asked.
     """
-    from conformance import devices
     from conformance.environment import environment
     from conformance.plan import Plan
 
@@ -77,7 +86,7 @@ def _search(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
     def found(verdict: Verdict, original: Case, attempts: int, seconds: float) -> None:
         emit(findings.write(report, verdict, original, attempts, seconds))
 
-    Search(
+    left = Search(
         plan,
         worker=job.worker,
         examples=job.examples,
@@ -88,7 +97,10 @@ def _search(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
         claim=lambda signature: findings.claim(report, signature),
         emit=emit,
         found=found,
+        first=None if job.first is None else from_json(job.first),
     ).run()
+    if left is not None:
+        emit(WorkerSpent(reason=ABORTED, case=to_json(left)))
 
 
 def judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable[[Event], None]) -> None:
@@ -107,9 +119,15 @@ def judge(job: Job, plan: Any, trial: Callable[..., Any] | None, emit: Callable[
     known = frozenset(job.known)
     for index, path in enumerate(job.paths):
         case = load_case(path)
+        if devices.aborted():
+            emit(WorkerSpent(reason=ABORTED))
+            return
         emit(CaseStarted(index=index, case=to_json(case)))
         started = time.monotonic()
         verdict = judge_case(case, plan, trial)
+        if _again(index):
+            emit(WorkerSpent(reason=ABORTED, case=to_json(case)))
+            return
         news = [item for item in verdict.observations if item.signature not in known]
         if job.write and trial is None and news:
             # What is known may be graver, and is no reason to keep silent about the rest.
@@ -127,10 +145,40 @@ def _calibrate(job: Job, plan: Any, emit: Callable[[Event], None]) -> None:
     known = frozenset(job.known)
     for index, path in enumerate(job.paths):
         case = load_case(path)
+        if devices.aborted():
+            emit(WorkerSpent(reason=ABORTED))
+            return
         emit(CaseStarted(index=index, case=to_json(case)))
         started = time.monotonic()
         seen = calibrate(case, plan, known, path)
+        if _again(index):
+            emit(WorkerSpent(reason=ABORTED, case=to_json(case)))
+            return
         emit(CaseCalibrated(index=index, seconds=time.monotonic() - started, path=path, calibration=seen))
+
+
+def _again(index: int) -> bool:
+    """Whether a case has to be judged again in a new process; of the first one of this one that would say the same."""
+    return index > 0 and devices.aborted()
+
+
+def _said(error: BaseException) -> str:
+    return f"it ends the program, {error!r}" if isinstance(error, SystemExit) else " ".join(str(error).split())
+
+
+def loop_name(text: str) -> tuple[str, str]:
+    """The module and the function of `package.module:function`.
+
+    Raises:
+        UsageError: when it is not written so.
+    """
+    module, _, name = text.partition(":")
+    if module.endswith(".py") or "/" in module:
+        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        raise UsageError(f"--loop {text!r} names a file; write its module, as in {dotted}:{name or 'function'}")
+    if not module or not name:
+        raise UsageError(f"--loop {text!r} is not package.module:function")
+    return module, name
 
 
 def load_loop(text: str) -> Callable[..., Any]:
@@ -141,15 +189,13 @@ def load_loop(text: str) -> Callable[..., Any]:
     """
     from conformance.trainers.forms import loop_of
 
-    module, _, name = text.partition(":")
-    if not module or not name:
-        raise UsageError(f"--loop {text!r} is not package.module:function")
+    module, name = loop_name(text)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # The user's module may raise anything.
-        raise UsageError(f"--loop {text!r} cannot be imported: {' '.join(str(error).split())}") from error
+    except (Exception, SystemExit) as error:  # The user's module may raise anything.
+        raise UsageError(f"--loop {text!r} cannot be imported: {_said(error)}") from error
     return loop_of(function).function
 
 

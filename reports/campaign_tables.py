@@ -15,7 +15,7 @@ from typing import Any
 from conformance.calibration import BINS, bin_of
 from conformance.case import FEEDS, PRECISIONS, Case, from_json, owner_of
 from conformance.errors import CaseError
-from conformance.events import CaseJudged, CaseStarted, Event
+from conformance.events import CaseJudged, CaseStarted, Event, WorkerSpent
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import OPTIMIZERS
@@ -79,6 +79,9 @@ class Tally:
         if isinstance(event, CaseStarted):
             self._draw(event.worker)
             self._case[event.worker] = event.index, event.case
+        elif isinstance(event, WorkerSpent):
+            # It is told to start again.
+            self._case.pop(event.worker, None)
         elif isinstance(event, CaseJudged):
             self._draw(event.worker, event)
             self._time(event)

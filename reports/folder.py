@@ -6,6 +6,7 @@ written beside its place and renamed, so a reader or a killed run never meets ha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -78,8 +79,13 @@ def write_file(path: Path, text: str) -> None:
     """Write a text file; one that is there is replaced whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     # An exception's message may hold half a surrogate pair, which no encoding takes.
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def to_data(finding: Finding) -> dict[str, Any]:

@@ -28,10 +28,12 @@ from conformance.events import (
     RunStarted,
     WorkerDied,
     WorkerReady,
+    WorkerSpent,
 )
 from conformance.raised import Raised
 from conformance.reports.referee import told_of_referee
 from conformance.reports.text import plain
+from conformance.reports.words import counted
 
 
 class Terminal:
@@ -58,6 +60,7 @@ class Terminal:
             DivergenceSeen: self._seen,
             FindingMade: self._finding,
             WorkerDied: self._died,
+            WorkerSpent: self._spent,
             Problem: self._problem,
             CorpusAsked: self._asked,
             BaselineCompared: self._baseline,
@@ -87,10 +90,10 @@ class Terminal:
         self._stream.flush()
 
     def _started(self, event: RunStarted) -> None:
-        limits = [f"{event.examples} examples" if event.examples is not None else ""]
+        limits = [counted(event.examples, "example") if event.examples is not None else ""]
         limits += [f"{event.seconds:g} s" if event.seconds is not None else ""]
         limit = " or ".join(text for text in limits if text)
-        workers = f"{event.workers} worker" + ("s" if event.workers != 1 else "")
+        workers = counted(event.workers, "worker")
         self._calibrates = event.calibration
         self._line(f"arms: {', '.join(event.arms)}")
         self._line(", ".join(text for text in (f"seed {event.seed}", limit, workers) if text))
@@ -161,6 +164,10 @@ class Terminal:
     def _died(self, event: WorkerDied) -> None:
         kept = f"; its case is kept at {event.path}" if event.path else ""
         self._line(f"worker {event.worker} was lost: {event.reason}{kept}", "red")
+
+    def _spent(self, event: WorkerSpent) -> None:
+        again = "; its case is judged again there" if event.case else ""
+        self._line(f"worker {event.worker} goes on in a new process: {event.reason}{again}")
 
     def _problem(self, event: Problem) -> None:
         self._line(f"problem: {event.message}", "yellow")

@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command and exit with the contract's code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        if not (sys.argv[1:] if arguments is None else arguments):
+            raise UsageError(f"no command; name one of {', '.join(commands.commands)}, or --help")
         code = commands.main(args=arguments, prog_name="conformance", standalone_mode=False)
     except click.ClickException as error:
         click.echo(f"conformance: {' '.join(error.format_message().split())}", err=True)

@@ -11,14 +11,17 @@ from pathlib import Path
 import click
 
 from conformance.baseline import CORPUS, Baseline, Known, load_baseline, save_baseline
+from conformance.cli import options
 from conformance.cli.codes import OK
 from conformance.errors import UsageError
 from conformance.versions import parse_ranges
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, metavar="FINDING_DIR ... | REPORT_DIR")
-@click.option("--baseline", required=True, metavar="FILE", help="The baseline; made where there is none.")
+@click.argument("folders", nargs=-1, required=True, callback=options.named, metavar="FINDING_DIR ... | REPORT_DIR")
+@click.option(
+    "--baseline", required=True, callback=options.named, metavar="FILE", help="The baseline; made where there is none."
+)
 @click.option("--sentence", help="What happens, or why it is no news. [default: what its cause says]")
 @click.option("--link", metavar="URL", help="Where it is told or discussed.")
 @click.option("--by", metavar="NAME", help="Who accepts it. [default: the user's name in git, or of the system]")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from conformance.cli import options
 from conformance.cli.codes import INTERRUPTED, OK
 from conformance.errors import ConformanceError, UsageError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="FINDING_DIR | repro.py")
+@click.argument("path", callback=options.named, metavar="FINDING_DIR | repro.py")
 @click.option(
     "--package",
     type=click.Choice(("keras", "tensorflow", "tensorflow-cpu")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import click
 
@@ -14,16 +13,29 @@ from conformance.cli.outcome import consume
 from conformance.cli.writers import writers
 from conformance.errors import UsageError
 from conformance.job import Job
+from conformance.worker import loop_name
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="FILE.json ... | DIR")
+@click.argument("paths", nargs=-1, required=True, callback=options.named, metavar="FILE.json ... | DIR")
 @click.option("--loop", metavar="PACKAGE.MODULE:FUNCTION", help="A training step of yours, put on trial against fit.")
-@click.option("-n", "workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "-n",
+    "workers",
+    type=click.IntRange(1, options.MOST_WORKERS),
+    default=1,
+    show_default=True,
+    help="Worker processes.",
+)
 @options.arms("single,mirrored:2")
 @options.baseline
 @click.option("--report", default=None, help="Write findings with their repro to this directory.")
-@click.option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0, at the lines of the loop on trial.")
+@click.option(
+    "--sarif",
+    metavar="FILE",
+    callback=options.named,
+    help="Write the findings as SARIF 2.1.0, at the lines of the loop on trial.",
+)
 @options.summary
 @options.as_json
 def check(
@@ -46,13 +58,15 @@ def check(
     devices.require_tensorflow()
     if sarif is not None and loop is None:
         raise UsageError("--sarif needs a --loop, whose lines the findings point at")
+    if loop is not None:
+        loop_name(loop)
     files = case_files(paths)
     for file in files:
         load_case(file)
     known = known_findings(baseline, as_json)
     written = writers(summary, sarif)
     if report is not None:
-        fresh_report(Path(report))
+        fresh_report(report)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         job = Job(
             report=report or scratch,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ CALIBRATION_REPORT = "conformance-calibration"
 @click.command()
 @click.option(
     "--report",
+    callback=options.named,
     default=None,
     help=f"Also count what this report's run has drawn. With --calibration, the directory of its report. [default then:"
     f" {CALIBRATION_REPORT}]",
@@ -96,7 +96,7 @@ def _calibrate(job: Job, workers: int, as_json: bool) -> int:
 
     devices.require_tensorflow()
     job = msgspec.structs.replace(job, known=known_findings(CORPUS, as_json).signatures)
-    fresh_report(Path(job.report))
+    fresh_report(job.report)
     told: list[Event] = []
 
     def noted() -> Iterator[Event]:

@@ -9,6 +9,7 @@ import click
 
 from conformance.baseline import CORPUS, Baseline, load_baseline
 from conformance.errors import UsageError
+from conformance.occupied import leave, occupy
 
 
 def case_files(paths: Iterable[str]) -> list[Path]:
@@ -33,13 +34,26 @@ def case_files(paths: Iterable[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def fresh_report(path: Path) -> None:
-    """Refuse to mix two runs: a report's claims and findings belong to one."""
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"--report {str(path)!r} is a file; name a directory")
-    if (path / "events.jsonl").exists():
-        number = next(n for n in range(1, 10_000) if not (path.parent / f"{path.name}.{n}").exists())
-        path.rename(path.parent / f"{path.name}.{number}")
+def fresh_report(report: str) -> None:
+    """Refuse to mix two runs: a report's claims and findings belong to one.
+
+    Raises:
+        UsageError: when it is no directory, or one that cannot be written to or that another run is writing.
+    """
+    if not report.strip() or "\0" in report:
+        raise UsageError(f"--report {report!r} names no directory")
+    path = Path(report)
+    try:
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--report {report!r} is a file; name a directory")
+        if path.exists():
+            occupy(path)
+        if (path / "events.jsonl").exists():
+            number = next(n for n in range(1, 10_000) if not (path.parent / f"{path.name}.{n}").exists())
+            leave(path)
+            path.rename(path.parent / f"{path.name}.{number}")
+    except OSError as error:
+        raise UsageError(f"--report {report!r}: {error.strerror or error}") from None
 
 
 def known_findings(baseline: str | None, as_json: bool) -> Baseline:

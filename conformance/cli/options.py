@@ -12,6 +12,10 @@ import click
 from conformance.arm import parse_execution, parse_placement, parse_trainer
 from conformance.baseline import CORPUS
 from conformance.errors import UsageError
+from conformance.reports.text import shortened
+
+MOST_WORKERS = 256
+"""More processes than that are a slip of the hand, and would bring the machine down."""
 
 
 def _list(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
@@ -50,26 +54,46 @@ def arms(placements: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def _trainer(name: str) -> str:
+    if name == "trial":
+        raise UsageError("'trial' is a loop of yours, and cases of one are judged by conformance check --loop")
+    return parse_trainer(name)
+
+
+def named(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """What names a file or a directory, and so is not empty: that would be the current directory.
+
+    Raises:
+        UsageError: when it is.
+    """
+    if any(isinstance(item, str) and not item.strip() for item in (value if isinstance(value, tuple) else (value,))):
+        option = parameter.opts[0] if parameter.param_type_name == "option" else str(parameter.metavar)
+        raise UsageError(f"{option} is empty; name a file or a directory")
+    return value
+
+
 trainers = click.option(
     "--trainers",
     default="fit,loop",
     show_default=True,
-    callback=_list(parse_trainer),
+    callback=_list(_trainer),
     help="Among fit, loop, train_on_batch; the last is the one the others are held against.",
 )
 workers = click.option(
-    "-n", "workers", type=click.IntRange(1), default=None, help="Worker processes. [default: at most 2]"
+    "-n", "workers", type=click.IntRange(1, MOST_WORKERS), default=None, help="Worker processes. [default: at most 2]"
 )
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a case on standard output.")
 baseline = click.option(
     "--baseline",
+    callback=named,
     metavar=f"FILE|{CORPUS}",
     help=f"Known findings, by signature; they do not fail the run. {CORPUS}: those that the corpus of this package"
     " records for the versions that are installed.",
 )
 summary = click.option(
     "--summary",
+    callback=named,
     metavar="FILE",
     help="Write a summary as Markdown. A job of GitHub Actions has one appended to its own summary without asking.",
 )
@@ -81,6 +105,10 @@ def at_most(workers: int | None, examples: int | None) -> int:
     return workers if examples is None else min(workers, examples)
 
 
+LONGEST = 10 * 365 * 24 * 3600.0
+"""The seconds of ten years."""
+
+
 def parse_duration(text: str) -> float:
     """Seconds from 90s, 10m, 2h or a plain number of seconds.
 
@@ -90,4 +118,7 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"--time {text!r} is not a duration; write 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if seconds > LONGEST:
+        raise UsageError(f"--time {shortened(text, 40)!r} is longer than ten years; write 90s, 10m or 2h")
+    return seconds

@@ -13,7 +13,7 @@ from conformance.cli.codes import FAILED, NEWS, OK
 
 
 @click.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", callback=options.named, metavar="DIR")
 @options.as_json
 def replay(folder: str, as_json: bool) -> int:
     """Run a finding again, or every finding of a report: FIXED, STILL DIVERGES, CHANGED or ERROR."""

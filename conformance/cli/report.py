@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.codes import OK
 from conformance.errors import UsageError
 
 
 @click.command()
-@click.argument("directory", metavar="DIR")
+@click.argument("directory", callback=options.named, metavar="DIR")
 def report(directory: str) -> int:
     """Render a report directory again, from what its run has left in it; prints the files that were written."""
     from conformance.reports.render import render

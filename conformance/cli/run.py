@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -72,7 +71,7 @@ def run(
         raise UsageError("--strict-baseline needs a --baseline")
     known = known_findings(baseline, as_json)
     written = writers(summary)
-    fresh_report(Path(report))
+    fresh_report(report)
     job = Job(
         report=report,
         trainers=trainers,

@@ -37,6 +37,7 @@ class Record:
         results: the same for SARIF, as plain data.
         notes: what could not be judged.
         retraced: what its loop traced again for no good reason.
+        problems: what of it could not be written.
     """
 
     test: str
@@ -44,3 +45,4 @@ class Record:
     results: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     retraced: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()

@@ -29,6 +29,10 @@ GIVEN = "_conformance_given"
 """`conformance.drawn.MARK`, which is not cheap to import; a test holds them together."""
 
 
+_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+"""pytest's options of sessions that run no test."""
+
+
 class Hooks:
     """What the plugin does in a session.
 
@@ -41,6 +45,7 @@ class Hooks:
     def __init__(self, session: Session, *, worker: bool, before: Defaults) -> None:
         self._session, self._worker, self._before = session, worker, before
         self._scratch: Path | None = None
+        self._died: tuple[str, ...] = ()
 
     # The beginning.
 
@@ -49,6 +54,19 @@ class Hooks:
         from conformance.plugin.header import header
 
         return header(self._session.settings)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Make sure that what is found can be written, before anything runs and before there are workers."""
+        told = self._session.settings
+        if self._worker or not _judges(session.config) or (told.report is None and told.sarif is None):
+            return
+        from conformance.plugin import places
+
+        if told.report is not None:
+            self._died = places.ready_report(told.report)
+        if told.sarif is not None:
+            places.ready_file(told.sarif, "the SARIF file")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -112,17 +130,17 @@ class Hooks:
         if item.get_closest_marker("conformance") is not None:
             self._session.ready()
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames."""
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Keep what a test fails with, also where it did not ask the fixture, and hide the engine's frames.
+
+        No wrapper, for those come before pytest takes from a test of `unittest` what it failed with; and it returns
+        nothing, so that pytest makes the report.
+        """
         # Without the engine nothing of ours can be in a failure, and nobody pays for looking.
         if call.excinfo is not None and "conformance.errors" in sys.modules:
             self._failed(item, call)
         if call.when == "teardown":
             self._session.forget()
-        return (yield)
 
     def _failed(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
         from conformance.plugin.internals import remove_internals
@@ -143,7 +161,7 @@ class Hooks:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write SARIF, also when nothing was found: that is what says that all is well."""
         path = self._session.settings.sarif
-        if path is None or self._worker:
+        if path is None or self._worker or not _judges(session.config):
             return
         import msgspec
 
@@ -153,17 +171,21 @@ class Hooks:
         records = self._session.spool.records()
         results = msgspec.convert([one for record in records for one in record.results], list[Result])
         notes = [note for record in records for note in record.notes]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, text(sarif(results, notes, session.config.rootpath)))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, text(sarif(results, notes, session.config.rootpath)))
+        except OSError as error:
+            self._session.lost(path, error)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell the findings, and how many verdicts are in the report directory."""
         records, report = self._session.spool.records(), self._session.settings.report
-        if not records and report is None:
+        if not _judges(terminalreporter.config) or (not records and report is None):
             return
-        from conformance.plugin import summary
+        from conformance.plugin import places, summary
 
-        lines = [*summary.findings(records), *summary.retraced(records)]
+        lines = [*summary.findings(records), *summary.retraced(records), *summary.problems(records)]
+        lines += summary.died(self._died, places.died(report) if report is not None else ())
         if lines:
             terminalreporter.section("conformance")
             for line in lines:
@@ -201,20 +223,12 @@ def register(config: pytest.Config) -> None:
     # The baseline is read now, so that what is wrong with it is said before anything runs.
     known = frozenset(session.baseline.signatures) if told.baseline is not None else frozenset()
     use(replace(told.defaults, known=known, keep=session.keep_asserted))
-    if told.report is not None and not worker:
-        _fresh(told.report)
     config.pluginmanager.register(Hooks(session, worker=worker, before=before), NAME)
 
 
-def _fresh(report: Path) -> None:
-    """Empty the report directory of an earlier session's verdicts and claims; its findings stay."""
-    try:
-        report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise pytest.UsageError(f"the report directory {report}: {error.strerror or error}") from None
-    for stale in report.glob(VERDICTS):
-        stale.unlink()
-    shutil.rmtree(report / ".claims", ignore_errors=True)
+def _judges(config: pytest.Config) -> bool:
+    """Whether a session runs tests; one that only looks writes nothing, and leaves what an earlier one wrote."""
+    return not any(getattr(config.option, name, False) for name in _LOOKS)
 
 
 def _outcomes(report: Path) -> Iterator[str]:

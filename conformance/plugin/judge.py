@@ -54,14 +54,19 @@ class Judge:
 
     def _judged(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Verdict, str | None]:
         __tracebackhide__ = True
+        from msgspec.structs import replace
+
         from conformance.api import check
-        from conformance.errors import DeviceError
+        from conformance.errors import ABORTED, DeviceError
 
         defaults = self._session.settings.defaults
         asked = {"replicas": defaults.replicas, "executions": defaults.executions, **kwargs}
         try:
-            verdict = check(*args, **asked)
+            with self._session.running(self._item, kwargs.get("case")):
+                verdict = check(*args, **asked)
         except DeviceError as error:
             raise self._session.too_late(error, asked["replicas"]) from None
+        if verdict.reason == ABORTED:
+            verdict = replace(verdict, reason=f"{ABORTED}: run this test in a session of its own")
         loop = args[0] if args else kwargs.get("train_step")
         return self._session.keep_asked(self._item, self._session.with_known(verdict), loop, kwargs)

@@ -56,6 +56,18 @@ class Option(NamedTuple):
         return "--" + self.ini.replace("_", "-")
 
 
+_DIGITS = 9
+"""Numbers of more digits are none that anybody means."""
+
+_SHOWN = 80
+
+
+def _shown(value: Any) -> str:
+    """A value as it was written, the rest of a long one left out."""
+    told = repr(value)
+    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]}... ({len(told):,} characters)"
+
+
 def _text(given: Any) -> str:
     if not isinstance(given, str) or not given.strip():
         raise ValueError("should be a path")
@@ -68,11 +80,15 @@ def _items(given: Any) -> list[str]:
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
 def _replicas(given: Any) -> tuple[int, ...]:
     from conformance.arm import MAX_REPLICAS
 
     found = _items(given)
-    if not found or any(not text.isdecimal() or not 1 <= int(text) <= MAX_REPLICAS for text in found):
+    if not found or any(not _is_count(text) or not 1 <= int(text) <= MAX_REPLICAS for text in found):
         raise ValueError(f"should be whole numbers from 1 to {MAX_REPLICAS}, as in 1,2")
     return tuple(dict.fromkeys(int(text) for text in found))
 
@@ -87,7 +103,7 @@ def _executions(given: Any) -> tuple[str, ...]:
 
 
 def _count(given: Any) -> int:
-    if isinstance(given, bool) or not str(given).strip().isdecimal():
+    if isinstance(given, bool) or not _is_count(str(given).strip()):
         raise ValueError("should be a whole number of at least 0")
     return int(given)
 
@@ -192,7 +208,7 @@ def settings(config: pytest.Config) -> Settings:
         try:
             read = option.read(value)
         except ValueError as error:
-            raise pytest.UsageError(f"{where} = {value!r} {error}") from None
+            raise pytest.UsageError(f"{where} = {_shown(value)} {error}") from None
         said[name] = _placed(read, folder) if option.path else read
     for name in ("report", "sarif"):
         if name in said:
@@ -256,7 +272,8 @@ def _table(path: Path) -> Mapping[str, Any]:
 
 
 def _absolute(path: str) -> str:
-    return path if path == CORPUS else os.path.abspath(path)  # noqa: PTH100 - a Path would not be sent to a worker
+    # An empty one stays empty, and is refused; it would be the current directory.
+    return path if path in (CORPUS, "") else os.path.abspath(path)  # noqa: PTH100 - a Path would not be sent to a worker
 
 
 def _placed(path: str, folder: Path) -> str:

@@ -7,7 +7,8 @@ read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -20,12 +21,16 @@ from conformance.plugin.spool import Spool
 
 if TYPE_CHECKING:
     from conformance.baseline import Baseline
+    from conformance.case import Case
     from conformance.errors import DeviceError
     from conformance.plugin.found import Found
     from conformance.verdict import Observation, Verdict
 
 VERDICTS = "verdicts-*.jsonl"
 """The files in the report directory, one a process; several processes never write into one file."""
+
+RUNNING = "running-*.json"
+"""The notes there of what is being judged, one a process; those that stay are of processes that died of it."""
 
 CURE = (
     "set `conformance_replicas = {counts}` in pytest's ini file, or --conformance-replicas={counts}: the devices are"
@@ -129,7 +134,12 @@ class Session:
             The verdict, with its repro where one was written; and the folder of its first finding, if any.
         """
         baseline = self.baseline if baseline is None else baseline
-        folders = self._written(verdict, baseline)
+        problem: OSError | None = None
+        try:
+            folders = self._written(verdict, baseline)
+        except OSError as error:
+            # What a test fails with is what is wrong with its training, and not that a disk is full.
+            folders, problem = [], error
         if folders and (repro := Path(folders[0]) / "repro.py").exists():
             from msgspec.structs import replace
 
@@ -140,8 +150,13 @@ class Session:
 
             line = json.dumps({"test": item.nodeid, **verdict_to_data(verdict)}, allow_nan=False)
             name = VERDICTS.replace("*", self.spool.worker)
-            with (self.settings.report / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            try:
+                with (self.settings.report / name).open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                problem = error
+            if problem is not None:
+                self.lost(self.settings.report, problem, item.nodeid)
         results, notes = self._sarif(item, verdict, loop)
         found = tuple(_found(one, folder, baseline) for one, folder in zip_longest(_told(verdict), folders))
         again = _retraced(verdict)
@@ -150,6 +165,32 @@ class Session:
 
             self.spool.add(Record(item.nodeid, found, results, notes, again))
         return verdict, folders[0] if folders else None
+
+    def lost(self, path: Path, error: OSError, test: str = "") -> None:
+        """Note that something could not be written; the summary tells it."""
+        from conformance.plugin.found import Record
+
+        self.spool.add(Record(test, problems=(f"{path}: {error.strerror or error}",)))
+
+    @contextmanager
+    def running(self, item: pytest.Item, case: Case | None) -> Iterator[None]:
+        """Leave a note in the report directory while a training is judged; what ends the process leaves the note."""
+        report = self.settings.report
+        if report is None:
+            yield
+            return
+        from conformance.case import Case, to_data
+
+        note = report / RUNNING.replace("*", self.spool.worker)
+        told = {"test": item.nodeid, "case": to_data(case) if isinstance(case, Case) else None}
+        # What cannot be written here cannot be written later either, and is told then.
+        with suppress(OSError):
+            note.write_text(json.dumps(told), encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
 
     def has_kept(self, verdict: object) -> bool:
         """Whether this very verdict was kept."""

@@ -54,4 +54,4 @@ def _read(line: str) -> Record | None:
     from conformance.plugin.found import Found, Record
 
     found = tuple(Found(**item) for item in data["found"])
-    return Record(data["test"], found, tuple(data["results"]), tuple(data["notes"]), tuple(data["retraced"]))
+    return Record(data.pop("test"), **{name: tuple(value) for name, value in data.items()} | {"found": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def retraced(records: Iterable[Record]) -> Iterator[str]:
             by_line.setdefault(line, []).append(record.test)
     for line, tests in by_line.items():
         yield f"retraced: {shortened(line, 300)}; {_tests(tests)}"
+
+
+def problems(records: Iterable[Record]) -> Iterator[str]:
+    """What could not be written, each once, with how often."""
+    from conformance.reports.text import shortened
+
+    for problem, times in Counter(one for record in records for one in record.problems).items():
+        yield f"problem: not written: {shortened(problem, 300)}" + (f" ({times} times)" if times > 1 else "")
+
+
+def died(earlier: Iterable[str], now: Iterable[str]) -> Iterator[str]:
+    """The tests in whose middle a process ended, of an earlier session in the same report directory and of this one."""
+    from conformance.reports.text import plain
+
+    for whose, tests in (("its process died", now), ("an earlier session died", earlier)):
+        for test in tests:
+            yield f"died: {plain(test)}: {whose} while a training was judged"
 
 
 def _tests(ids: Iterable[str]) -> str:

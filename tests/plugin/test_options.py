@@ -66,7 +66,26 @@ def test_a_table_that_is_wrong_is_one_line(pytester: pytest.Pytester, table: str
         (("--conformance-executions=fast",), "ERROR: --conformance-executions = 'fast' should be names among graph*"),
         (("-oconformance_collect_cases=maybe",), "ERROR: conformance_collect_cases in * should be true or false"),
         (("--conformance-baseline=missing.json",), "ERROR: the baseline: *missing.json: No such file or directory"),
-        (("--conformance-report=taken",), "ERROR: the report directory *taken: File exists"),
+        (
+            ("--conformance-replicas=" + "9" * 5000,),
+            "ERROR: --conformance-replicas = '9*9... (5,002 characters) should*",
+        ),
+        (
+            ("--conformance-max-retraces=" + "9" * 5000,),
+            "ERROR: --conformance-max-retraces = '9*... (5,002 * should*",
+        ),
+        (("--conformance-executions=\x1b[31m",), "ERROR: --conformance-executions = '\\x1b[[]31m' should be names*"),
+        (("--conformance-report=",), "ERROR: --conformance-report = '' should be a path"),
+        (("--conformance-report=taken",), "ERROR: the report directory *taken: *taken is a file; name a directory"),
+        (("--conformance-report=taken/below",), "ERROR: the report directory *taken/below: Not a directory"),
+        (("--conformance-report=/proc/none",), "ERROR: the report directory /proc/none: No such file or directory"),
+        (("--conformance-report=/proc/self",), "ERROR: the report directory /proc/self: No such file or directory; *"),
+        (("--conformance-sarif=.",), "ERROR: the SARIF file * is a directory; name a file"),
+        (("--conformance-sarif=taken/out.sarif",), "ERROR: the SARIF file */taken/out.sarif: *taken is a file*"),
+        (
+            ("--conformance-sarif=/proc/none.sarif",),
+            "ERROR: the SARIF file /proc/none.sarif: No such file*",
+        ),
     ],
 )
 def test_a_value_that_is_wrong_is_one_line(pytester: pytest.Pytester, given: tuple[str, ...], said: str) -> None:
@@ -75,6 +94,51 @@ def test_a_value_that_is_wrong_is_one_line(pytester: pytest.Pytester, given: tup
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert len([line for line in result.errlines if line]) == 1
     result.stderr.fnmatch_lines([said])
+
+
+def test_a_session_that_only_looks_leaves_what_an_earlier_one_wrote(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(ASKS)
+    stand_in.makeini("[pytest]\nconformance_report = out\nconformance_sarif = out.sarif\n")
+    stand_in.runpytest_subprocess("-pno:xdist").assert_outcomes(passed=1)
+    written = {path: path.read_bytes() for path in stand_in.path.rglob("out*/verdicts*")}
+    written[stand_in.path / "out.sarif"] = (stand_in.path / "out.sarif").read_bytes()
+    assert len(written) == 2
+    for looks in ("--collect-only", "--fixtures", "--help", "--setup-plan"):
+        stand_in.runpytest_subprocess("-pno:xdist", looks)
+        assert {path: path.read_bytes() for path in written} == written
+
+
+def test_a_report_directory_that_another_session_writes_is_refused(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "import subprocess, sys\n"
+        "def test_it(conformance):\n    conformance.check(verdict='diverges')\n"
+        "    command = [sys.executable, '-m', 'pytest', '-pno:xdist', '--conformance-report=out', '-k', 'none']\n"
+        "    done = subprocess.run(command, capture_output=True, text=True)\n"
+        "    assert done.returncode == 4\n"
+        "    (line,) = [line for line in done.stderr.splitlines() if line]\n"
+        "    assert 'out is being written by another run; name another directory, or wait' in line\n"
+    )
+    result = stand_in.runpytest_subprocess("-pno:xdist", "--conformance-report=out")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["conformance: 1 diverges, in *out"])
+
+
+def test_a_finding_whose_verdict_cannot_be_written_is_told_and_the_test_fails_by_it(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "import pathlib, shutil\n"
+        "def test_it(conformance):\n"
+        "    for path in ('out', 'deep'):\n"
+        "        shutil.rmtree(path)\n        pathlib.Path(path).write_text('')\n"
+        "    conformance.assert_conforms(verdict='diverges')\n"
+    )
+    result = stand_in.runpytest_subprocess(
+        "-pno:xdist", "--conformance-report=out", "--conformance-sarif=deep/out.sarif"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E*cause: mask_ignored*", "trainer/loss/mask_ignored", "problem: not written: *out: Not a directory"]
+    )
+    result.stdout.fnmatch_lines(["problem: not written: */deep/out.sarif: *"])
 
 
 def test_a_path_is_relative_to_the_place_that_says_it(stand_in: pytest.Pytester) -> None:

@@ -6,6 +6,7 @@ The engine is stood in for by two lines of `conformance.api`: what is under test
 from __future__ import annotations
 
 import json
+import pickle
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,17 @@ def test_the_header_says_when_there_is_no_tensorflow(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(metadata, "version", missing)
     versions, _ = header.header(options.Settings())
     assert versions == f"conformance {conformance.__version__}: no TensorFlow installed"
+
+
+def test_a_failure_names_the_exception_as_users_import_it_and_what_is_raised_can_be_pickled(
+    stand_in: pytest.Pytester,
+) -> None:
+    stand_in.makepyfile(test_it="def test_it(conformance):\n    conformance.assert_conforms(verdict='diverges')\n")
+    result = stand_in.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_it - conformance.DivergenceError: diverges:*"])
+    for made in (conformance.DivergenceError("said"), conformance.RetracedError("said")):
+        again = pickle.loads(pickle.dumps(made))  # noqa: S301 - our own
+        assert (type(again), again.args) == (type(made), made.args)
 
 
 def test_the_type_of_the_fixture_can_be_imported_to_annotate_a_test(stand_in: pytest.Pytester) -> None:

@@ -216,3 +216,117 @@ def test_without_the_plugin_the_function_asserts_as_elsewhere(stand_in: pytest.P
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["E*DivergenceError: diverges: trial/single/graph differs from fit/single/graph"])
     result.stdout.no_fnmatch_line("*= conformance =*")
+
+
+def test_where_an_exception_has_ended_what_replicas_need_the_test_says_what_cures_it(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(
+        "from conformance.errors import ABORTED\n"
+        "def test_it(conformance):\n    conformance.assert_conforms(verdict='unsupported', text=ABORTED)\n"
+    )
+    told = " ".join(stand_in.runpytest_subprocess().stdout.str().replace("\nE", " ").split())
+    assert "a new process cures that: run this test in a session of its own" in told
+
+
+DIES = """
+import os
+
+def dies(case):
+    os._exit(3)
+
+def test_wrong(conformance):
+    conformance.assert_conforms(verdict="diverges")
+
+def test_dies(conformance):
+    conformance.check(dies, case=1)
+"""
+
+
+def test_a_process_that_dies_while_a_training_is_judged_is_named_by_its_test(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(test_it=DIES)
+    distributed = stand_in.runpytest_subprocess("-n1", "--max-worker-restart=0", "--conformance-report=out")
+    distributed.stdout.fnmatch_lines(
+        ["trainer/loss/mask_ignored", "died: test_it.py::test_dies: its process died while a training was judged"]
+    )
+    # Alone there is nobody left who could tell it, but the next session.
+    assert stand_in.runpytest_subprocess("-pno:xdist", "--conformance-report=out").ret == 3
+    assert "mask_ignored" in (stand_in.path / "out" / "verdicts-main.jsonl").read_text("utf-8")
+    looks = stand_in.runpytest_subprocess("-pno:xdist", "--conformance-report=out", "--collect-only")
+    looks.stdout.no_fnmatch_line("conformance: *")
+    result = stand_in.runpytest_subprocess("-pno:xdist", "--conformance-report=out", "-k", "wrong")
+    result.stdout.fnmatch_lines(
+        ["died: test_it.py::test_dies: an earlier session died while a training was judged", "conformance: 1 diverges*"]
+    )
+    again = stand_in.runpytest_subprocess("-pno:xdist", "--conformance-report=out", "-k", "wrong")
+    again.stdout.no_fnmatch_line("died: *")
+
+
+INTERRUPTED = DIES.replace("os._exit(3)", "os.kill(os.getpid(), signal.SIGINT)").replace("os\n", "os, signal\n", 1)
+
+
+def test_a_session_that_is_interrupted_tells_and_keeps_what_it_has_found(stand_in: pytest.Pytester) -> None:
+    stand_in.makepyfile(test_it=INTERRUPTED)
+    options = ("-pno:xdist", "--conformance-report=out", "--conformance-sarif=out.sarif")
+    result = stand_in.runpytest_subprocess(*options)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["trainer/loss/mask_ignored", "  tests: test_it.py::test_wrong"])
+    result.stdout.fnmatch_lines(["conformance: 1 diverges, in *out"])
+    result.stdout.no_fnmatch_line("died: *")
+    assert "trainer/loss/mask_ignored" in (stand_in.path / "out.sarif").read_text("utf-8")
+
+
+UNUSUAL = """
+import unittest
+
+import conformance as package
+from conformance.api import judged
+import pytest
+
+class TestOfUnittest(unittest.TestCase):
+    def test_unit(self):
+        raise package.DivergenceError("of unittest", judged("diverges", signature="both/loss/of_unittest"))
+
+def in_a_doctest():
+    \"\"\"
+    >>> getfixture("conformance").check(verdict="diverges", signature="both/loss/of_a_doctest").verdict
+    'diverges'
+    \"\"\"
+
+@pytest.fixture(scope="session")
+def wide(conformance):
+    return conformance
+
+def test_too_wide(wide):
+    pass
+
+@pytest.mark.parametrize("name", ["a b", "[x]", "\N{GREEK SMALL LETTER ALPHA}"])
+def test_named(conformance, name):
+    conformance.assert_conforms(verdict="diverges", signature="both/loss/of_a_parameter")
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-q", "-Werror", "--strict-markers", "--strict-config", "--import-mode=importlib", "--tb=short"),
+        ("-n2", "--dist=no", "--tb=line", "-p", "no:cacheprovider"),
+        ("-n2", "--dist=loadgroup", "--tb=native", "-vv"),
+        ("-s", "--tb=no", "--showlocals", "--rootdir=."),
+    ],
+    ids=" ".join,
+)
+def test_tests_of_every_kind_are_told_with_every_option_and_from_elsewhere(
+    stand_in: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    # Called from another directory, whose conftest.py is the stand-in.
+    folder = stand_in.mkdir("deep")
+    (folder / "test_it.py").write_text(UNUSUAL, "utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nconformance_report = of_ini\n", "utf-8")
+    result = stand_in.runpytest_subprocess("deep", "-p", "conftest", "--doctest-modules", *options)
+    result.assert_outcomes(failed=4, passed=1, errors=1)
+    told = result.stdout.str()
+    for name in ("of_unittest", "of_a_doctest", "of_a_parameter"):
+        assert f"\nboth/loss/{name}\n" in told
+    if "--tb=no" not in options:
+        assert "ScopeMismatch: You tried to access the function scoped fixture conformance" in told
+    assert "INTERNALERROR" not in told
+    assert "judge.py" not in told

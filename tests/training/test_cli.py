@@ -15,7 +15,7 @@ import pytest
 from conformance import cases, cli, findings
 from conformance.arm import parse_placement
 from conformance.case import from_data, from_json, to_data, to_json
-from conformance.events import CaseJudged, CaseStarted, WorkerDied
+from conformance.events import CaseJudged, CaseStarted, Problem, WorkerDied, WorkerSpent
 from conformance.job import Job
 from conformance.judge import judge_case
 from conformance.plan import Plan
@@ -190,6 +190,48 @@ def test_a_refused_loop_leaves_no_report(run: Any, tmp_path: Path) -> None:
     ran = run("check", path, "--loop", "no_such_module:train_step", "--report", "out", "--json")
     assert_refused(ran, "conformance: --loop 'no_such_module:train_step' cannot be imported", "")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "no command; name one of run, check, replay, accept, report, bisect, info, or --help"),
+        (("check", ""), "FILE.json ... | DIR is empty; name a file or a directory"),
+        (("check", "a.json", ""), "FILE.json ... | DIR is empty"),
+        (("run", "--baseline", ""), "--baseline is empty"),
+        (("run", "--report", ""), "--report '' names no directory"),
+        (("run", "--report", "/proc/none"), "/proc/none: No such file or directory"),
+        (("run", "--summary", ""), "--summary is empty"),
+        (("replay", ""), "DIR is empty"),
+        (("report", ""), "DIR is empty"),
+        (("bisect", ""), "FINDING_DIR | repro.py is empty"),
+        (("accept", "", "--baseline", "b.json"), "FINDING_DIR ... | REPORT_DIR is empty"),
+        (("accept", "x", "--baseline", " "), "--baseline is empty"),
+        (("info", "--report", ""), "--report is empty"),
+        (("run", "--trainers", "trial,fit"), "'trial' is a loop of yours, and cases of one are judged by conformance"),
+        (("run", "-n", "999999999"), "999999999 is not in the range 1<=x<=256"),
+        (("run", "--time", "9" * 400), "is longer than ten years"),
+        (("check", "x.json", "--loop", "loops.py:mine"), "names a file; write its module, as in loops:mine"),
+        (("check", "x.json", "--loop", "./a/loops.py"), "names a file; write its module, as in a.loops:function"),
+        (("check", "x.json", "--loop", "loops"), "--loop 'loops' is not package.module:function"),
+    ],
+    ids=lambda given: None if isinstance(given, str) else " ".join(map(repr, given))[:40],
+)
+def test_what_is_written_wrongly_is_one_line_and_leaves_nothing(
+    run: Any, arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    assert_refused(run(*arguments), "conformance: ", told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_whose_module_ends_the_program_is_refused(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "ends_the_program.py").write_text("raise SystemExit(0)\n")
+    path = write(tmp_path / "one.case.json")
+    assert_refused(
+        run("check", path, "--loop", "ends_the_program:mine", "--json"),
+        "conformance: --loop 'ends_the_program:mine' cannot be imported: it ends the program, SystemExit(0)",
+        "",
+    )
 
 
 def assert_refused(ran: Ran, begins: str, told: str) -> None:
@@ -433,10 +475,14 @@ WORKER = """
 import os, signal, sys, time
 import msgspec
 from conformance.case import load_case, to_json
-from conformance.events import CaseJudged, CaseStarted, to_line
+from conformance.events import CaseJudged, CaseStarted, WorkerSpent, to_line
 from conformance.job import Job
 
 job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+def tell(event):
+    sys.stdout.buffer.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
+    sys.stdout.buffer.flush()
+
 for index, path in enumerate(job.paths):
     name = os.path.basename(path)
     for event in (CaseStarted(index=index, case=to_json(load_case(path))), None):
@@ -444,11 +490,15 @@ for index, path in enumerate(job.paths):
             os.kill(os.getpid(), signal.SIGKILL)
         if event is None and "exits" in name:
             os._exit(7)
+        if event is None and "leaves" in name:
+            sys.exit(0)
         if event is None and "hangs" in name:
             signal.pause()
-        event = event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path)
-        sys.stdout.buffer.write(to_line(msgspec.structs.replace(event, worker=job.worker)))
-        sys.stdout.buffer.flush()
+        if event is None and "spends" in name and index > 0:
+            tell(WorkerSpent(reason="spent", case=to_json(load_case(path))))
+            sys.exit(0)
+        kept = os.environ["HYPOTHESIS_STORAGE_DIRECTORY"]
+        tell(event or CaseJudged(index=index, seconds=0.0, outcome="conforms", path=path, message=kept))
 """
 
 
@@ -475,11 +525,35 @@ def test_a_case_that_kills_its_worker_is_named_and_kept_and_the_rest_goes_on(tmp
     assert killed.path != left.path
 
 
+def test_a_worker_that_is_spent_is_replaced_as_often_as_it_takes_and_its_case_judged_again(tmp_path: Path) -> None:
+    events, paths = supervised(tmp_path, "first", *(f"spends_{number}" for number in range(5)))
+    assert [event.path for event in events if isinstance(event, CaseJudged)] == list(map(str, paths))
+    spent = [event for event in events if isinstance(event, WorkerSpent)]
+    assert [from_json(event.case) for event in spent] == [from_json(path.read_text()) for path in paths[1:]]
+    assert not [event for event in events if isinstance(event, WorkerDied)]
+
+
+def test_what_hypothesis_keeps_lies_in_the_report_and_not_where_the_run_was_called(tmp_path: Path) -> None:
+    events, _ = supervised(tmp_path, "first")
+    (judged,) = [event for event in events if isinstance(event, CaseJudged)]
+    assert judged.message == str(tmp_path / "out" / ".hypothesis")
+
+
 def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     events, _ = supervised(tmp_path, *(f"exits_{number}" for number in range(5)))
     died = [event for event in events if isinstance(event, WorkerDied)]
     assert len(died) == 3
     assert len({event.path for event in died}) == 3
+    (problem,) = [event for event in events if isinstance(event, Problem)]
+    assert problem.message == "worker 0 was lost 3 times and is given up; 2 of its cases were not judged"
+
+
+def test_a_worker_that_ends_without_an_error_before_its_case_is_judged_is_lost_too(tmp_path: Path) -> None:
+    events, paths = supervised(tmp_path, "first", "leaves", "third")
+    (died,) = [event for event in events if isinstance(event, WorkerDied)]
+    assert died.reason.startswith("exit code 0; see ")
+    assert from_json(died.case) == from_json(paths[1].read_text())
+    assert [Path(event.path).stem for event in events if isinstance(event, CaseJudged)] == ["first", "third"]
 
 
 def test_a_worker_that_hangs_is_ended_and_its_case_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 import conformance
 from conformance import prepare, strategies
 from conformance.case import Case, Data, Input, Loss, Model, Node, Optimizer
-from conformance.errors import DivergenceError
+from conformance.errors import ABORTED, DivergenceError
 from conformance.frozen import FrozenMap
 from conformance.judge import judge_case
 from conformance.layers import LAYERS
@@ -168,4 +170,40 @@ def test_what_an_earlier_exception_has_ended_is_no_training_that_raises(monkeypa
     model = sequential(lambda name: keras.layers.Dense(1, name=name))
     verdict = conformance.check(model=model, replicas=(1, 2), executions=("eager",), **GIVEN)
     assert (verdict.verdict, verdict.observations) == ("unsupported", ())
-    assert "has ended TensorFlow's collective operations" in (verdict.reason or "")
+    assert verdict.reason == ABORTED
+
+
+# In a process of its own, for what is tried is what the first thing on replicas does to everything after it.
+FAILS_FIRST = """
+import tensorflow as tf
+from conformance import devices
+from conformance.arm import Placement
+
+devices.set_up(2)
+strategy = devices.strategy(Placement(2, True))
+
+def step(x, fails):
+    replica = tf.distribute.get_replica_context()
+    if fails and int(tf.get_static_value(replica.replica_id_in_sync_group)) == 1:
+        # Late, so that the other replica waits for the sum by then.
+        late = tf.random.normal((300, 300))
+        for _ in range(200):
+            late = tf.matmul(late, late) * 1e-3
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_sum(late) < -1e9, ["mine"])]):
+            x = tf.identity(x)
+    return replica.all_reduce("sum", [2.0 * x])
+
+for fails in (True, True, False):
+    try:
+        tf.function(lambda: strategy.run(step, (tf.ones((3,)), fails)))()
+        print("trains")
+    except tf.errors.OpError as error:
+        print("mine" if "assertion failed: [mine]" in str(error) else "aborted")
+"""
+
+
+def test_an_exception_on_one_replica_ends_its_own_step_alone(tmp_path: Path) -> None:
+    (tmp_path / "fails_first.py").write_text(FAILS_FIRST)
+    done = subprocess.run([sys.executable, "fails_first.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["mine", "mine", "trains"]
+    assert "MirroredStrategy eagerly" not in done.stderr

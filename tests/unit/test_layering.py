@@ -76,11 +76,12 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("events",),
     ("reports.*", "reports"),
     ("search", "findings", "replay", "accept", "finding_folders", "releases", "bisection", "installation", "bisect"),
-    ("job",),
+    ("job", "occupied"),
     ("worker",),
     ("supervisor",),
     ("campaign", "occurrence"),
     (
+        "asked",
         "failure",
         "rereading",
         "user_batches",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import cases, events
+from conformance import cases, devices, events, supervisor
 from conformance.baseline import load_baseline
 from conformance.campaign import share
+from conformance.case import Case, from_json, to_json
+from conformance.cli.inputs import fresh_report
 from conformance.cli.options import parse_duration
 from conformance.errors import UsageError
-from conformance.events import CaseJudged, Event, FindingMade, RunEnded, WorkerDied, from_line, to_line
+from conformance.events import (
+    CaseJudged,
+    CaseStarted,
+    Event,
+    FindingMade,
+    RunEnded,
+    WorkerDied,
+    WorkerSpent,
+    from_line,
+    to_line,
+)
+from conformance.info import drawn
 from conformance.job import Job
 from conformance.layer_error import describe
+from conformance.occupied import LOCK, leave, occupy
+from conformance.plan import Plan
 from conformance.raised import Raised
+from conformance.reports.campaign_tables import Tally
+from conformance.reports.terminal import Terminal
+from conformance.search import Search
 from conformance.stage import Stage
 from conformance.verdict import Cause, Divergence, Observation, Verdict
 from conformance.worker import judge
@@ -137,6 +159,136 @@ def test_a_known_divergence_does_not_hide_one_that_is_news(tmp_path: Path, monke
     ]
 
 
+def _ends(at: int, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
+    """A stand-in of judging, in a process of its own whose collective operations end with its case number `at`."""
+    ended: list[bool] = []
+    counted = itertools.count()
+    monkeypatch.setattr("conformance.devices._ABORTED", ended)
+
+    def stand_in(*_: Any, **__: Any) -> Verdict:
+        if next(counted) == at:
+            devices.note_aborted()
+        return Verdict(case=None, verdict="conforms")
+
+    return stand_in
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (0, ["CaseStarted", "CaseJudged", "WorkerSpent of none"]),
+        (1, ["CaseStarted", "CaseJudged", "CaseStarted", "WorkerSpent of a case"]),
+        (2, ["CaseStarted", "CaseJudged"] * 2 + ["CaseStarted", "WorkerSpent of a case"]),
+    ],
+)
+def test_a_case_that_nothing_can_be_said_of_is_left_to_a_new_process_unless_it_was_the_first(
+    at: int, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conformance.judge.judge_case", _ends(at, monkeypatch))
+    seen: list[Event] = []
+    path = str(Path(cases.__file__).parent / "clipnorm.case.json")
+    judge(Job(report=str(tmp_path), paths=(path,) * 3), None, None, seen.append)
+    spent = {True: "WorkerSpent of a case", False: "WorkerSpent of none"}
+    names = [spent[item.case is not None] if isinstance(item, WorkerSpent) else type(item).__name__ for item in seen]
+    assert names == told
+
+
+def _search(examples: int, emit: Callable[[Event], None], first: Case | None = None) -> Search:
+    return Search(
+        Plan(),
+        worker=0,
+        examples=examples,
+        seconds=None,
+        seed=0,
+        shrink_seconds=1.0,
+        known=frozenset(),
+        claim=lambda _: True,
+        emit=emit,
+        found=lambda *_: None,
+        first=first,
+    )
+
+
+def test_a_search_leaves_the_case_that_nothing_can_be_said_of_and_the_next_one_begins_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("conformance.search.judge_case", _ends(2, monkeypatch))
+    seen: list[Event] = []
+    left = _search(5, seen.append).run()
+    assert left is not None
+    assert [type(item).__name__ for item in seen] == ["CaseStarted", "CaseJudged"] * 2 + ["CaseStarted"]
+    assert isinstance(seen[-1], CaseStarted)
+    assert from_json(seen[-1].case) == left
+    monkeypatch.setattr("conformance.search.judge_case", _ends(-1, monkeypatch))
+    again: list[Event] = []
+    assert _search(3, again.append, left).run() is None
+    started = [from_json(item.case) for item in again if isinstance(item, CaseStarted)]
+    assert started[0] == left
+    assert len(started) == 3
+
+
+def test_a_case_that_is_judged_again_in_a_new_process_is_counted_once_and_said(tmp_path: Path) -> None:
+    text = to_json(cases.load("clipnorm"))
+    told = (
+        CaseStarted(index=3, case=text),
+        WorkerSpent(reason="said \x1b[31m", case=text),
+        CaseStarted(index=0, case=text),
+        CaseJudged(index=0, seconds=0.1, outcome="conforms"),
+    )
+    (tmp_path / "events.jsonl").write_bytes(b"".join(map(to_line, told)))
+    assert drawn(tmp_path)["optimizers"] == {"SGD": 1}
+    tally, stream = Tally(), io.StringIO()
+    terminal = Terminal(stream, live=False)
+    for event in told:
+        tally.add(event)
+        terminal(event)
+    assert {count for counter in tally._drawn.values() for count in counter.values()} == {1}
+    line = "worker 0 goes on in a new process: said ; its case is judged again there"
+    assert stream.getvalue().splitlines() == [line]
+
+
+def test_a_report_directory_is_one_runs_until_it_leaves_it(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    occupy(tmp_path)
+    occupy(tmp_path)
+    with (tmp_path / LOCK).open("ab") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leave(tmp_path)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for take in (lambda: occupy(tmp_path), lambda: fresh_report(str(tmp_path))):
+            with pytest.raises(UsageError, match="is being written by another run; name another directory, or wait"):
+                take()
+    (tmp_path / "events.jsonl").write_text("")
+    fresh_report(str(tmp_path))
+    assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("left", "again"),
+    [
+        (Job(report="out", examples=9), Job(report="out", examples=6, seed=1_000_003)),
+        (Job(report="out", examples=3), None),
+        (Job(report="out", seconds=60.0), Job(report="out", seconds=20.0, seed=1_000_003)),
+        (Job(report="out", seconds=30.0), None),
+        (Job(report="out", paths=("1", "2", "3", "4")), Job(report="out", paths=("4",))),
+        (Job(report="out", paths=("1", "2", "3")), None),
+    ],
+)
+def test_who_goes_on_for_a_worker_that_was_lost_has_what_is_left_of_its_examples_its_files_or_its_time(
+    left: Job, again: Job | None
+) -> None:
+    class _Process:
+        pass
+
+    worker = supervisor._Worker(left, _Process(), started=time.monotonic() - 40.0, judged=2)  # type: ignore[arg-type]
+    worker.running = CaseStarted(index=2, case="{}")
+    told = supervisor._again(worker)
+    if told is not None and told.seconds is not None:
+        told = msgspec.structs.replace(told, seconds=round(told.seconds))
+    assert told == again
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("45", 45), ("1.5m", 90), ("0.5", 0.5)]
 )
@@ -175,8 +327,10 @@ def test_a_long_message_is_one_short_line_without_escapes_and_frames() -> None:
     text = '\x1b[1mGraph execution error:\x1b[0m\n\nDetected at node x\n  File "a.py", line 3\n' + "word \n" * 200
     raised = describe(_thrown(RuntimeError(text)))
     assert raised.message.startswith("word word")
-    assert len(raised.message) == 300
-    assert raised.message.endswith("...")
+    # The middle is left out, and what is left is as long as may be but for a word.
+    assert 290 < len(raised.message) <= 300
+    assert raised.message.count(" [...] ") == 1
+    assert raised.message.endswith("word")
     assert not set("\n\x1b") & set(raised.message)
 
 
@@ -199,7 +353,7 @@ def test_the_layer_the_operation_and_the_shapes_are_read_off_the_frames() -> Non
 
 def test_an_exception_without_a_traceback_or_a_message_is_told_too() -> None:
     assert describe(KeyError()) == Raised("KeyError", "")
-    assert str(Raised("KeyError", "")) == "KeyError: "
+    assert str(Raised("KeyError", "")) == "KeyError"
 
 
 # Events.
@@ -208,6 +362,7 @@ SEEN: list[Event] = [
     CaseJudged(worker=1, index=0, seconds=0.5, outcome="diverges", signatures=("a/b",), message="said", path="a.json"),
     CaseJudged(index=0, seconds=0.5, outcome="diverges", verdict={"magnitude": math.inf, "ratios": [math.nan, 1.0]}),
     WorkerDied(reason="killed by SIGKILL", case="{}", path="crashes/a.json"),
+    WorkerSpent(reason="said", case="{}"),
     RunEnded(outcomes={"conforms": 3}, signatures={}, findings=0, seconds=1.0, report="out", interrupted=True),
 ]
 
