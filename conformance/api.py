@@ -121,7 +121,7 @@ def check(
 
     if train_step is not None:
         loop_of(train_step)
-    plan = _plan(train_step, replicas, executions)
+    plan = plan_of(train_step, replicas, executions)
     devices.set_up(plan.replicas)
     if case is not None:
         return judge_case(case, plan, train_step)
@@ -218,7 +218,12 @@ def _of_callbacks(training: Training) -> list[str]:
     return [f"the callbacks are called by fit alone: {loop.name} takes no parameter `callbacks`"]
 
 
-def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
+def plan_of(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
+    """The arms that arguments of `check` ask for.
+
+    Raises:
+        UsageError: when there are no such arms.
+    """
     counts: list[Any] = list(replicas) if isinstance(replicas, Sequence) else []
     if not counts or any(not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_REPLICAS for n in counts):
         raise UsageError(f"replicas={replicas!r} should be whole numbers from 1 to {MAX_REPLICAS}, as in (1, 2)")

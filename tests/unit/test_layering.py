@@ -29,6 +29,7 @@ FOLDERS = {
 ROOMS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
+        "untraced",
         "frozen",
         "stage",
         "versions",
@@ -83,6 +84,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("failure", "rereading", "user_callbacks", "user_data", "user_parts"),
     ("defaults",),
     ("api", "info"),
+    ("first_failure",),
     ("drawn",),
     ("plugin.*", "plugin"),
     ("cli.*", "cli", "cases.make"),
