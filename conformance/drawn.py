@@ -16,8 +16,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import Phase, settings
 from hypothesis import given as hypothesis_given
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from conformance import strategies
@@ -40,6 +40,9 @@ MARK = "_conformance_given"
 
 MOST_VERDICTS = 100
 """So many are remembered; which a test needs again it needs soon."""
+
+_FIRST = "_conformance_first_failure"
+"""What is left on a test that takes neither: its `FirstFailure`."""
 
 Test = Callable[..., Any]
 
@@ -186,6 +189,8 @@ def given(
         _stand(made, test)
         first.code = made.__code__
         setattr(made, MARK, loop)
+        if not takes:
+            setattr(made, _FIRST, first)
         test_made: Test = made
         return test_made
 
@@ -206,15 +211,25 @@ def _stand(made: Any, test: Any) -> None:
         made.__code__ = made.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno)
 
 
-def without_usual_deadline(test: Test) -> None:
-    """Lift the deadline of a test that has the one which Hypothesis gives to every test.
+def settle(test: Test) -> None:
+    """Change of a test's settings what trainings do not bear, before it is run.
+
+    The deadline that Hypothesis gives to every test is lifted. A test that sees nothing of the case needs no shrinking
+    by Hypothesis, for what a loop fails on is made smaller here; so it stops at the first case that fails.
 
     `@settings` stands above `given`, so it can be done only when both are through with the test.
     """
     name = "_hypothesis_internal_use_settings"
     told = getattr(test, name, None)
-    if told is not None and told.deadline == settings.get_profile("default").deadline:
-        setattr(test, name, settings(told, deadline=None))
+    if told is None:
+        return
+    if told.deadline == settings.get_profile("default").deadline:
+        told = settings(told, deadline=None)
+    first = getattr(test, _FIRST, None)
+    if first is not None and Phase.shrink in told.phases:
+        first.shrinks = True
+        told = settings(told, phases=[phase for phase in told.phases if phase not in (Phase.shrink, Phase.explain)])
+    setattr(test, name, told)
 
 
 def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:

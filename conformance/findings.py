@@ -15,6 +15,7 @@ from conformance.environment import environment
 from conformance.errors import UnsupportedError
 from conformance.events import FindingMade
 from conformance.finding import NOT_RUN, REPRODUCED, Finding, slug
+from conformance.imports import folders_of, imported, own_parts
 from conformance.reports.folder import write_finding
 from conformance.reports.repro import scripts
 from conformance.reports.verify import verify
@@ -42,13 +43,15 @@ def write(report: Path, verdict: Verdict, original: Case | None, attempts: int, 
         attempts: how many smaller cases were tried.
         seconds: how long that took.
     """
-    finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts)
+    cases = [case for case in (verdict.case, original) if case is not None]
+    imports = imported() if any(map(own_parts, cases)) else ()
+    finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts, imports=imports)
     text, status, output, repro = "", NOT_RUN, "", None
     try:
         # The shortest that reproduces is kept; of those that do not, the longest, which shows the most.
         for text in scripts(verdict):
             repro = write_finding(finding, text, report / "findings") / "repro.py"
-            status, output = verify(repro)
+            status, output = verify(repro, folders=() if verdict.case is None else folders_of(verdict.case))
             if status == REPRODUCED:
                 break
     except UnsupportedError as error:

@@ -85,6 +85,8 @@ class FirstFailure:
         self._run: FrameType | None = None
         self.code: CodeType | None = None
         """The code of the function that Hypothesis made: a run of the test is a frame of it."""
+        self.shrinks = False
+        """Whether to shrink although the settings leave it out, for it was taken out of them."""
 
     def instead(self, case: Case) -> Case:
         """The case to show in the place of a drawn one."""
@@ -102,7 +104,7 @@ class FirstFailure:
         if case in self._failed or case in self._passed:
             return self._failed.get(case)
         run = self._running()
-        shrinks = run is not None and _may_shrink()
+        shrinks = run is not None and self._may_shrink()
         verdict = self._kept(case) if shrinks else None
         if verdict is None:
             verdict = supported(self._judge(case))
@@ -146,6 +148,11 @@ class FirstFailure:
     def _key(self, case: Case) -> bytes:
         return _KEY + hashlib.sha256(f"{self._test}\n{to_json(case)}".encode()).hexdigest().encode()
 
+    def _may_shrink(self) -> bool:
+        """Whether what fails now may shrink: not an explicit example, nor what Hypothesis runs for the last time."""
+        wanted = self.shrinks or Phase.shrink in _told().phases
+        return wanted and not current_build_context().is_final
+
     def _running(self) -> FrameType | None:
         """The run that is on: the frame of what Hypothesis made, for a test may run many times in one process."""
         frame: FrameType | None = sys._getframe()
@@ -167,8 +174,3 @@ def _told() -> settings:
     told = settings.default
     assert told is not None
     return told
-
-
-def _may_shrink() -> bool:
-    """Whether Hypothesis would shrink what fails now: not an explicit example, nor what it runs for the last time."""
-    return Phase.shrink in _told().phases and not current_build_context().is_final

@@ -115,7 +115,7 @@ class Shrinking:
         judge: Judge | None = None,
         within: Callable[[Case], bool] = lambda case: True,
     ) -> None:
-        self.judge, self._within = judge or judge_case, within
+        self._judge, self._within = judge, within
         self.signature = observation.signature
         self.attempts, self.raised, self._most, self._cost = 0, 0, most, cost
         self.kept: list[Case] = [case]
@@ -131,6 +131,11 @@ class Shrinking:
         apart = observation.divergence.axis == "execution" or self._plan.replicas > 1
         if not apart and self._plan != eager and self._shows(case, eager):
             self._plan = eager
+
+    @property
+    def judge(self) -> Judge:
+        """What judges a case."""
+        return self._judge or judge_case
 
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""

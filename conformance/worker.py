@@ -20,6 +20,7 @@ from conformance.arm import parse_placement
 from conformance.case import Case, load_case, to_json
 from conformance.errors import UsageError
 from conformance.events import CaseCalibrated, CaseStarted, Event, Refused, TrialLoaded, WorkerReady, to_line
+from conformance.imports import find_here, import_modules
 from conformance.job import Job
 from conformance.place import place_of
 from conformance.verdict import Verdict
@@ -55,6 +56,7 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
 
     plan = Plan(job.trainers, tuple(map(parse_placement, job.placements)), job.executions)
     devices.set_up(plan.replicas, one_thread=True)
+    import_modules(job.imports)
     trial = None if job.loop is None else load_loop(job.loop)
     emit(WorkerReady(environment=environment()))
     place = None if trial is None else place_of(trial)
@@ -144,8 +146,7 @@ def load_loop(text: str) -> Callable[..., Any]:
     module, _, name = text.partition(":")
     if not module or not name:
         raise UsageError(f"--loop {text!r} is not package.module:function")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    find_here()
     try:
         function = getattr(importlib.import_module(module), name)
     except Exception as error:  # The user's module may raise anything.

@@ -91,6 +91,7 @@ def to_data(finding: Finding) -> dict[str, Any]:
         "attempts": finding.attempts,
         "repro_status": finding.repro_status,
         "repro_output": finding.repro_output,
+        "imports": list(finding.imports),
     }
 
 
@@ -120,6 +121,7 @@ def load_finding(folder: Path) -> Finding:
             " keras-conformance"
         )
     original = folder / _ORIGINAL
+    imports = _imports(data)
     try:
         finding = Finding(
             verdict=verdict_from_data(data),
@@ -128,6 +130,7 @@ def load_finding(folder: Path) -> Finding:
             attempts=msgspec.convert(data.get("attempts", 0), int),
             repro_status=msgspec.convert(data.get("repro_status", NOT_RUN), str),
             repro_output=msgspec.convert(data.get("repro_output", ""), str),
+            imports=imports,
         )
     except KeyError as error:
         raise UsageError(f"{path}: {error} is missing") from error
@@ -136,3 +139,11 @@ def load_finding(folder: Path) -> Finding:
     if not finding.verdict.observations:
         raise UsageError(f"{path}: holds no divergence")
     return finding
+
+
+def _imports(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that its cases need; data of a stranger, and only ever shown."""
+    try:
+        return msgspec.convert(data.get("imports", []), tuple[str, ...])
+    except msgspec.ValidationError:
+        return ()

@@ -21,6 +21,7 @@ from conformance.job import Job
 @click.option("--loop", metavar="PACKAGE.MODULE:FUNCTION", help="A training step of yours, put on trial against fit.")
 @click.option("-n", "workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @options.arms("single,mirrored:2")
+@options.imports
 @options.baseline
 @click.option("--report", default=None, help="Write findings with their repro to this directory.")
 @click.option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0, at the lines of the loop on trial.")
@@ -32,6 +33,7 @@ def check(
     workers: int,
     placements: tuple[str, ...],
     executions: tuple[str, ...],
+    imports: tuple[str, ...],
     baseline: str | None,
     report: str | None,
     sarif: str | None,
@@ -41,12 +43,14 @@ def check(
     """Judge given cases: files, or every *.case.json and case.json below a directory."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.imports import import_modules
     from conformance.occurrence import closing
 
     devices.require_tensorflow()
     if sarif is not None and loop is None:
         raise UsageError("--sarif needs a --loop, whose lines the findings point at")
     files = case_files(paths)
+    import_modules(imports)
     for file in files:
         load_case(file)
     known = known_findings(baseline, as_json)
@@ -61,6 +65,7 @@ def check(
             executions=executions,
             paths=tuple(str(file) for file in files),
             known=known.signatures,
+            imports=imports,
             loop=loop,
             write=report is not None,
         )

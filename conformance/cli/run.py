@@ -35,6 +35,7 @@ PROFILES = {"gate": Profile(9.0, examples=40), "nightly": Profile(120.0, seconds
 @options.arms("single,mirrored:2")
 @options.trainers
 @options.seed
+@options.imports
 @options.baseline
 @click.option("--strict-baseline", is_flag=True, help="Fail when a known finding no longer occurs.")
 @click.option("--report", default="conformance-report", show_default=True, help="Directory of the report.")
@@ -51,6 +52,7 @@ def run(
     executions: tuple[str, ...],
     trainers: tuple[str, ...],
     seed: int,
+    imports: tuple[str, ...],
     baseline: str | None,
     strict_baseline: bool,
     report: str,
@@ -83,6 +85,7 @@ def run(
         seed=seed,
         shrink_seconds=chosen.shrink_seconds,
         known=known.signatures,
+        imports=imports,
     )
     processes = options.at_most(workers, examples)
     last = closing(known, baseline or "", job, strict=strict_baseline, workers=options.at_most(workers, None))

@@ -20,6 +20,11 @@ from hypothesis import example, settings, strategies as st, Phase
 def loop(case):
     return judged("diverges" if case.data.rows > 5 else "conforms")
 
+def forgets(case):
+    with open("judged.txt", "a") as file:
+        print(case.data.rows, file=file)
+    return judged("diverges" if any("kernel_regularizer" in node.config for node in case.model.nodes) else "conforms")
+
 def refuses(case):
     return judged("unsupported")
 
@@ -46,10 +51,23 @@ def _cases(pytester: pytest.Pytester) -> list[str]:
 
 
 WRONG = """
-@settings(max_examples=30)
-@conformance.given(loop=loop, **SMALL)
+@settings(max_examples=60)
+@conformance.given(loop=forgets)
 def test_loop():
     pass
+"""
+SMALLEST = """\
+E   Failing test case: test_loop(
+E       case=Case(
+E           model=Model(
+E               inputs=(Input(name='input_1', shape=(1,)),),
+E               nodes=(Node(name='dense', layer='Dense',
+E                   config={'kernel_regularizer': {'l2': 0.125}, 'units': 1}, inputs=('input_1',)),),
+E               outputs=('dense',)),
+E           losses=(Loss(name='mean_squared_error'),),
+E           optimizer=Optimizer(name='SGD', config={'learning_rate': 0.125}),
+E           data=Data(rows=2, batch_size=2, pattern='ones')),
+E   )
 """
 
 
@@ -59,16 +77,16 @@ def test_a_loop_that_is_wrong_fails_on_the_smallest_case(stand_in: pytest.Pytest
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            ">*@conformance.given(loop=loop, [*][*]SMALL)",
+            ">*@conformance.given(loop=forgets)",
             "E*DivergenceError: diverges: trial/single/graph differs from fit/single/graph",
-            "E*Failing test case: test_loop(*",
-            "*rows=6,*",
             "*= conformance =*",
             "trainer/loss/mask_ignored",
             "  tests: test_drawn.py::test_loop",
         ]
     )
+    assert SMALLEST in result.stdout.str()
     result.stdout.no_fnmatch_line("*def inner*")
+    result.stdout.no_fnmatch_line("*Explanation:*")
 
 
 def test_what_failed_comes_first_from_the_database(stand_in: pytest.Pytester) -> None:

@@ -53,7 +53,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("data", "functions", "verdict", "baseline"),
     ("history",),
     ("strategies.*", "strategies"),
-    ("simplicity", "traits", "sketch", "passes.*", "passes"),
+    ("imports", "simplicity", "traits", "sketch", "passes.*", "passes"),
     ("cases.*", "cases"),
     ("build",),
     ("several",),
