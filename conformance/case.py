@@ -50,7 +50,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Print it over several lines where it is longer than one, for Hypothesis and IPython."""
-        lines = _lines(self, LINE - printer.indentation)
+        lines = code_of(self, LINE - printer.indentation)
         for number, line in enumerate(lines):
             if number:
                 printer.break_()
@@ -224,6 +224,19 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
     return repr(value)
+
+
+def code_of(part: _Part, width: int = LINE - 4) -> list[str]:
+    """The code that makes a case or a part of one, without what is so by default.
+
+    Args:
+        part: the case or the part.
+        width: characters of a line.
+
+    Returns:
+        Its lines. The names in it are those of this module.
+    """
+    return _lines(part, width)
 
 
 def _lines(value: Any, width: int, before: str = "", after: str = "") -> list[str]:

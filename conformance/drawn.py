@@ -21,6 +21,7 @@ from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
 from conformance import strategies
+from conformance.case import Case, code_of
 from conformance.defaults import current, with_known
 from conformance.errors import UsageError
 from conformance.failure import divergence_error
@@ -28,7 +29,6 @@ from conformance.first_failure import SECONDS, FirstFailure, Within, supported
 from conformance.untraced import Untraced
 
 if TYPE_CHECKING:
-    from conformance.case import Case
     from conformance.plan import Plan
     from conformance.verdict import Observation, Verdict
 
@@ -40,6 +40,9 @@ MARK = "_conformance_given"
 
 MOST_VERDICTS = 100
 """So many are remembered; which a test needs again it needs soon."""
+
+_AROUND = 2
+"""The lines that Hypothesis shows around a case: the call of the test."""
 
 _FIRST = "_conformance_first_failure"
 """What is left on a test that takes neither: its `FirstFailure`."""
@@ -179,7 +182,7 @@ def given(
                         return None
                     failed = first.of(case)
                     if failed is not None:
-                        raise divergence_error(failed)
+                        raise divergence_error(failed, beside=len(code_of(case)) + _AROUND)
             if CASE not in takes:
                 del arguments[CASE]
             return test(**arguments)

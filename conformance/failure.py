@@ -31,38 +31,50 @@ _LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
 """The most lines for a part of what was raised."""
 
 
-def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None) -> str:
+_SHOWN = "the case below is code, for @example(case=...); its names are in conformance.case"
+
+
+def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None, beside: int | None = None) -> str:
     """The message of a verdict that does not conform.
 
     Args:
         verdict: the verdict.
         report: the directory that findings are written to, if any.
         width: characters of a line; by default what the terminal has left beside pytest's margin.
+        beside: of a drawn case, how many lines Hypothesis shows it in below the message; what is said of the cause is
+            then cut so that both together are no longer than `MOST_LINES`, as far as that goes.
 
     Returns:
         At most `MOST_LINES` lines without control characters: the verdict, the first wrong step and stage with seen and
         wanted, the wrong arm, the cause, the cure, the signature and where more of it is.
     """
     across = width or _width()
-    told = [*_head(verdict, across), *_raised(verdict, across)]
-    if verdict.observations:
-        told += _observation(verdict, across)
-    told += _rest(verdict, across)
     place = verdict.repro or report
-    if place is not None:
-        # A path is never wrapped, so that it stays one word to whoever copies it.
-        told.append(f"  {'repro' if verdict.repro else 'report'}: {plain(place)}")
+    # A path is never wrapped, so that it stays one word to whoever copies it.
+    last = [] if place is None else [f"  {'repro' if verdict.repro else 'report'}: {plain(place)}"]
+    last += [] if beside is None else _wrapped(f"example: {_SHOWN}", "  ", across, 1)
+    told = [*_told(verdict, across), *last]
+    if beside is not None and len(told) + beside > MOST_LINES:
+        told = [*_told(verdict, across, brief=True), *last]
     return "\n".join(told)
 
 
-def divergence_error(verdict: Verdict, *, report: str | None = None) -> DivergenceError:
+def _told(verdict: Verdict, width: int, *, brief: bool = False) -> list[str]:
+    told = [*_head(verdict, width), *_raised(verdict, width)]
+    if verdict.observations:
+        told += _observation(verdict, width, brief=brief)
+    return [*told, *_rest(verdict, width)]
+
+
+def divergence_error(verdict: Verdict, *, report: str | None = None, beside: int | None = None) -> DivergenceError:
     """The exception of a verdict that does not conform; where a training raised, with its traceback as the cause.
 
     Args:
         verdict: the verdict.
         report: the directory that findings are written to, if any.
+        beside: see `failure`.
     """
-    made = DivergenceError(failure(verdict, report=report), verdict)
+    made = DivergenceError(failure(verdict, report=report, beside=beside), verdict)
     raised = verdict.raised
     if raised is not None and raised.traceback:
         made.__cause__ = RaisedError(f"what {_arm_of(verdict)} raised, where it surfaced:\n{lines(raised.traceback)}")
@@ -109,16 +121,16 @@ def _raised(verdict: Verdict, width: int) -> list[str]:
     return told
 
 
-def _observation(verdict: Verdict, width: int) -> list[str]:
+def _observation(verdict: Verdict, width: int, *, brief: bool) -> list[str]:
     item, raised = verdict.observations[0], verdict.raised is not None
     cause = item.cause
     exact = _EXACT if cause.exact and not raised else ""
     return [
         *([] if raised else _where(item.divergence, width)),
         *([] if verdict.verdict == RAISES else _wrapped(f"wrong arm: {item.wrong_arm or _UNDECIDED}", "  ", width, 1)),
-        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 3 if raised else 4),
+        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 2 if brief else 3 if raised else 4),
         # What is unexplained has nothing but its evidence to go by; that of an exception has been told.
-        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence and not raised else []),
+        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence and not (raised or brief) else []),
         *_wrapped(f"cure: {cause.advice}", "  ", width, 5),
         *_wrapped(f"signature: {item.signature}", "  ", width, 2),
     ]

@@ -7,6 +7,7 @@ makes: their cases name parts that nobody else knows.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,12 +36,16 @@ def import_modules(names: Iterable[str]) -> None:
         UsageError: when a name is that of no module, the module cannot be imported, or it registers nothing.
     """
     for name in names:
+        if name.endswith(".py"):
+            raise UsageError(f"--import {name!r} is a file; name the module, as in {name.removesuffix('.py')!r}")
         if not all(part.isidentifier() for part in name.split(".")):
             raise UsageError(f"--import {name!r} is no name of a module, as my_package.my_layers is")
         find_here()
         before, new = _registered(), name not in sys.modules
         try:
-            importlib.import_module(name)
+            # What a command prints is its own, and may be JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                importlib.import_module(name)
         except (Exception, SystemExit) as error:  # The user's module may raise anything.
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise UsageError(f"--import {name!r} cannot be imported: {said}") from error

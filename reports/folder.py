@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 
 from conformance.case import load_case, to_json
-from conformance.errors import UsageError
+from conformance.errors import CaseError, UsageError
 from conformance.finding import NOT_RUN, Environment, Finding
 from conformance.history import History
 from conformance.reports.finding_page import finding_page
 from conformance.reports.html import finding_html
 from conformance.reports.markdown import written
 from conformance.reports.page import FindingPage
-from conformance.reports.text import markdown
+from conformance.reports.text import markdown, plain
 from conformance.verdict import json_safe, verdict_from_data, verdict_to_data
 
 FORMAT = 1
@@ -134,6 +134,9 @@ def load_finding(folder: Path) -> Finding:
         )
     except KeyError as error:
         raise UsageError(f"{path}: {error} is missing") from error
+    except CaseError as error:
+        needs = f"needs --import {plain(' --import '.join(imports))}" if imports else "malformed"
+        raise UsageError(f"{path}: {needs}: {' '.join(str(error).split())}") from error
     except (msgspec.ValidationError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: malformed: {' '.join(str(error).split())}") from error
     if not finding.verdict.observations:

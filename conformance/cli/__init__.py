@@ -26,6 +26,8 @@ __all__ = ["FAILED", "INTERRUPTED", "NEWS", "OK", "USAGE", "commands", "main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command and exit with the contract's code."""
+    from conformance.reports.text import plain
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         code = commands.main(args=arguments, prog_name="conformance", standalone_mode=False)
@@ -33,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"conformance: {' '.join(error.format_message().split())}", err=True)
         code = USAGE
     except UsageError as error:
-        click.echo(f"conformance: {error}", err=True)
+        click.echo(f"conformance: {plain(error)}", err=True)
         code = USAGE
     except ConformanceError as error:
-        click.echo(f"conformance: {error}", err=True)
+        click.echo(f"conformance: {plain(error)}", err=True)
         code = FAILED
     except click.Abort:
         code = INTERRUPTED

@@ -63,6 +63,7 @@ def run(
     """Search for divergences: draw cases, train each in several arms, minimize what diverges."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.imports import import_modules
     from conformance.occurrence import closing
 
     devices.require_tensorflow()
@@ -74,6 +75,8 @@ def run(
         raise UsageError("--strict-baseline needs a --baseline")
     known = known_findings(baseline, as_json)
     written = writers(summary)
+    # Here too, for what is wrong is said before anything is started, and the pages of the run show the cases.
+    import_modules(imports)
     fresh_report(Path(report))
     job = Job(
         report=report,
