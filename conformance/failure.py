@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from typing import NamedTuple
 
 from conformance.errors import DivergenceError, RaisedError
 from conformance.reports.text import lines, plain
@@ -26,6 +27,19 @@ MARGIN = 4
 
 _CUT = " [...]"
 _UNDECIDED, _EXACT = "not decided", " (reproduces every step)"
+
+
+class _Most(NamedTuple):
+    """The most lines of what is said of a divergence."""
+
+    message: int = 4
+    cause: int = 4
+    evidence: int = 1
+    cure: int = 5
+
+
+_SHARES = (_Most(), _Most(cause=2, evidence=0), _Most(message=2, cause=2, evidence=0, cure=4), _Most(2, 1, 0, 3))
+"""The first is taken of those with which a message and a case below it fit."""
 
 _LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
 """The most lines for a part of what was raised."""
@@ -53,16 +67,17 @@ def failure(verdict: Verdict, *, report: str | None = None, width: int | None = 
     # A path is never wrapped, so that it stays one word to whoever copies it.
     last = [] if place is None else [f"  {'repro' if verdict.repro else 'report'}: {plain(place)}"]
     last += [] if beside is None else _wrapped(f"example: {_SHOWN}", "  ", across, 1)
-    told = [*_told(verdict, across), *last]
-    if beside is not None and len(told) + beside > MOST_LINES:
-        told = [*_told(verdict, across, brief=True), *last]
+    for most in _SHARES if beside is not None else _SHARES[:1]:
+        told = [*_told(verdict, across, most), *last]
+        if len(told) + (beside or 0) <= MOST_LINES:
+            break
     return "\n".join(told)
 
 
-def _told(verdict: Verdict, width: int, *, brief: bool = False) -> list[str]:
+def _told(verdict: Verdict, width: int, most: _Most) -> list[str]:
     told = [*_head(verdict, width), *_raised(verdict, width)]
     if verdict.observations:
-        told += _observation(verdict, width, brief=brief)
+        told += _observation(verdict, width, most)
     return [*told, *_rest(verdict, width)]
 
 
@@ -121,26 +136,26 @@ def _raised(verdict: Verdict, width: int) -> list[str]:
     return told
 
 
-def _observation(verdict: Verdict, width: int, *, brief: bool) -> list[str]:
+def _observation(verdict: Verdict, width: int, most: _Most) -> list[str]:
     item, raised = verdict.observations[0], verdict.raised is not None
     cause = item.cause
     exact = _EXACT if cause.exact and not raised else ""
     return [
-        *([] if raised else _where(item.divergence, width)),
+        *([] if raised else _where(item.divergence, width, most.message)),
         *([] if verdict.verdict == RAISES else _wrapped(f"wrong arm: {item.wrong_arm or _UNDECIDED}", "  ", width, 1)),
-        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 2 if brief else 3 if raised else 4),
+        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, min(most.cause, 3 if raised else 4)),
         # What is unexplained has nothing but its evidence to go by; that of an exception has been told.
-        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence and not (raised or brief) else []),
-        *_wrapped(f"cure: {cause.advice}", "  ", width, 5),
+        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence[: most.evidence] and not raised else []),
+        *_wrapped(f"cure: {cause.advice}", "  ", width, most.cure),
         *_wrapped(f"signature: {item.signature}", "  ", width, 2),
     ]
 
 
-def _where(found: Divergence, width: int) -> list[str]:
+def _where(found: Divergence, width: int, most: int) -> list[str]:
     """The first wrong step and stage, with seen and wanted."""
     of = "" if found.variable == found.stage.value else f" of {found.variable}"
     where = f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}"
-    return [*_wrapped(where, "  ", width, 2), *_wrapped(found.message, "    ", width, 4)]
+    return [*_wrapped(where, "  ", width, 2), *_wrapped(found.message, "    ", width, most)]
 
 
 def _rest(verdict: Verdict, width: int) -> list[str]:
