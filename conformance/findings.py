@@ -6,6 +6,7 @@ for making a directory is the one thing that a file system lets only one succeed
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import msgspec
@@ -46,12 +47,14 @@ def write(report: Path, verdict: Verdict, original: Case | None, attempts: int, 
     cases = [case for case in (verdict.case, original) if case is not None]
     imports = imported() if any(map(own_parts, cases)) else ()
     finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts, imports=imports)
+    folders = () if verdict.case is None else folders_of(verdict.case)
+    run = functools.partial(verify, folders=folders) if folders else verify
     text, status, output, repro = "", NOT_RUN, "", None
     try:
         # The shortest that reproduces is kept; of those that do not, the longest, which shows the most.
         for text in scripts(verdict):
             repro = write_finding(finding, text, report / "findings") / "repro.py"
-            status, output = verify(repro, folders=() if verdict.case is None else folders_of(verdict.case))
+            status, output = run(repro)
             if status == REPRODUCED:
                 break
     except UnsupportedError as error:
