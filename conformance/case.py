@@ -35,7 +35,7 @@ PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 """Keras's dtype policies that a case may name; mixed ones compute in half precision and keep weights in float32."""
 METRICS = ("mean_squared_error", "mean_absolute_error", "accuracy")
 
-LINE = 100
+LINE = 110
 """The longest line of a case that is printed."""
 
 Count = Annotated[int, msgspec.Meta(ge=1)]

@@ -45,7 +45,7 @@ _LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
 """The most lines for a part of what was raised."""
 
 
-_SHOWN = "the case below is code, for @example(case=...); its names are in conformance.case"
+_SHOWN = "code for @example(case=...), with the names of conformance.case"
 
 
 def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None, beside: int | None = None) -> str:
@@ -66,7 +66,7 @@ def failure(verdict: Verdict, *, report: str | None = None, width: int | None = 
     place = verdict.repro or report
     # A path is never wrapped, so that it stays one word to whoever copies it.
     last = [] if place is None else [f"  {'repro' if verdict.repro else 'report'}: {plain(place)}"]
-    last += [] if beside is None else _wrapped(f"example: {_SHOWN}", "  ", across, 1)
+    last += [] if beside is None else _wrapped(f"example: {_SHOWN}", "  ", across, 2)
     for most in _SHARES if beside is not None else _SHARES[:1]:
         told = [*_told(verdict, across, most), *last]
         if len(told) + (beside or 0) <= MOST_LINES:

@@ -62,8 +62,8 @@ E   Failing test case: test_loop(
 E       case=Case(
 E           model=Model(
 E               inputs=(Input(name='input_1', shape=(1,)),),
-E               nodes=(Node(name='dense', layer='Dense',
-E                   config={'kernel_regularizer': {'l2': 0.125}, 'units': 1}, inputs=('input_1',)),),
+E               nodes=(Node(name='dense', layer='Dense', config={'kernel_regularizer': {'l2': 0.125}, 'units': 1},
+E                   inputs=('input_1',)),),
 E               outputs=('dense',)),
 E           losses=(Loss(name='mean_squared_error'),),
 E           optimizer=Optimizer(name='SGD', config={'learning_rate': 0.125}),
@@ -110,7 +110,7 @@ def test_loop():
 """
     told = [line for line in _run(stand_in, source).outlines if line.startswith("E ")]
     assert len(told) <= MOST_LINES
-    assert "E     example: the case below is code, for @example(case=...); its names are in conformance.case" in told
+    assert "E     example: code for @example(case=...), with the names of conformance.case" in told
 
 
 def test_the_smallest_case_is_not_looked_for_again(stand_in: pytest.Pytester) -> None:
