@@ -139,7 +139,7 @@ def check(
         loop_of(train_step)
     if case is not None:
         refuse_beside_case(case, given_parts)
-    plan = _plan(train_step, replicas, executions)
+    plan = plan_of(train_step, replicas, executions)
     known = known_findings(baseline).signatures
     devices.set_up(plan.replicas)
     if case is not None:
@@ -240,13 +240,20 @@ def _of_callbacks(training: Training) -> list[str]:
     return [f"the callbacks are called by fit alone: {loop.name} takes no parameter `callbacks`"]
 
 
-def _plan(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
+def plan_of(train_step: Any, replicas: Any, executions: Sequence[str]) -> Plan:
+    """The arms that arguments of `check` ask for.
+
+    Raises:
+        UsageError: when there are no such arms.
+    """
     try:
         counts = [whole("replicas", n) for n in replicas] if isinstance(replicas, Sequence) else []
     except UsageError:
         counts = []
     if not counts or max(counts) > MAX_REPLICAS:
         raise UsageError(f"replicas={shown(replicas)} should be whole numbers from 1 to {MAX_REPLICAS}, as in (1, 2)")
+    if isinstance(executions, str) or not executions:
+        raise UsageError(f"executions={shown(executions)} should be a list of names, as in ('graph',)")
     placements = tuple(Placement(n, True) if n > 1 else Placement() for n in dict.fromkeys(counts))
     trainers = ("fit", "loop") if train_step is None else ("trial", "fit")
     return Plan(trainers, placements, tuple(parse_execution(name) for name in executions))

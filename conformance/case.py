@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections import ChainMap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +35,35 @@ PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 """Keras's dtype policies that a case may name; mixed ones compute in half precision and keep weights in float32."""
 METRICS = ("mean_squared_error", "mean_absolute_error", "accuracy")
 
+LINE = 110
+"""The longest line of a case that is printed."""
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    pass
+    """A part of a case; it shows itself as the shortest code that makes it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={_written(value)}' for name, value in _told(self))})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print it over several lines where it is longer than one, for Hypothesis and IPython."""
+        lines = code_of(self, LINE - printer.indentation)
+        for number, line in enumerate(lines):
+            if number:
+                printer.break_()
+            printer.text(line)
+
+
+class _Configured(_Part, frozen=True):
+    """A part with options; a dictionary will do for them."""
+
+    def __post_init__(self) -> None:
+        config = getattr(self, "config")  # noqa: B009 - each part has its own
+        if not isinstance(config, FrozenMap):
+            msgspec.structs.force_setattr(self, "config", FrozenMap(config))
 
 
 class Input(_Part, frozen=True, kw_only=True):
@@ -56,7 +80,7 @@ class Input(_Part, frozen=True, kw_only=True):
     below: Count | None = None
 
 
-class Node(_Part, frozen=True, kw_only=True):
+class Node(_Configured, frozen=True, kw_only=True):
     """One call of a layer in the model's graph.
 
     Attributes:
@@ -83,7 +107,7 @@ class Model(_Part, frozen=True, kw_only=True):
     outputs: tuple[Name, ...]
 
 
-class Loss(_Part, frozen=True, kw_only=True):
+class Loss(_Configured, frozen=True, kw_only=True):
     """The loss of one output.
 
     Attributes:
@@ -97,7 +121,7 @@ class Loss(_Part, frozen=True, kw_only=True):
     weight: float | None = None
 
 
-class Optimizer(_Part, frozen=True, kw_only=True):
+class Optimizer(_Configured, frozen=True, kw_only=True):
     """The optimizer.
 
     Attributes:
@@ -183,6 +207,79 @@ class Case(_Part, frozen=True, kw_only=True):
     def last_batch(self) -> int:
         """Rows in the last batch of an epoch."""
         return self.data.rows - (self.steps_per_epoch - 1) * self.data.batch_size
+
+
+def _told(part: _Part) -> Iterator[tuple[str, Any]]:
+    """The fields of a part that are not what they are by default."""
+    for field in msgspec.structs.fields(part):
+        value = getattr(part, field.name)
+        if field.required or value != field.default:
+            yield field.name, value
+
+
+def _written(value: Any) -> str:
+    """A value as code; options as the dictionaries that the parts take for them."""
+    if isinstance(value, FrozenMap):
+        return f"{{{', '.join(f'{name!r}: {_written(item)}' for name, item in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+def code_of(part: _Part, width: int = LINE - 4) -> list[str]:
+    """The code that makes a case or a part of one, without what is so by default.
+
+    Args:
+        part: the case or the part.
+        width: characters of a line.
+
+    Returns:
+        Its lines. The names in it are those of this module.
+    """
+    return _lines(part, width)
+
+
+def _lines(value: Any, width: int, before: str = "", after: str = "") -> list[str]:
+    """A value as code, in one line where it fits, else a line or more a part, and closed where its last part ends.
+
+    Args:
+        value: the value.
+        width: characters of a line.
+        before: what its first line begins with.
+        after: what its last line ends with.
+    """
+    whole = f"{before}{_written(value)}{after}"
+    if len(whole) <= width or not isinstance(value, _Part | tuple):
+        return [whole]
+    if isinstance(value, tuple):
+        if len(value) == 1:
+            return _lines(value[0], width, f"{before}(", f",){after}")
+        opening, items = f"{before}(", [("", item) for item in value]
+    else:
+        opening, items = f"{before}{type(value).__name__}(", [(f"{name}=", item) for name, item in _told(value)]
+        if not any(isinstance(item, _Part) or _holds_parts(item) for _, item in items):
+            return _filled(opening, [f"{name}{_written(item)}" for name, item in items], f"){after}", width)
+    inner = [
+        line
+        for number, (name, item) in enumerate(items, start=1)
+        for line in _lines(item, width - 4, name, "," if number < len(items) else f"){after}")
+    ]
+    return [opening, *(f"    {line}" for line in inner)]
+
+
+def _holds_parts(value: Any) -> bool:
+    return isinstance(value, tuple) and any(isinstance(item, _Part) for item in value)
+
+
+def _filled(opening: str, items: list[str], closing: str, width: int) -> list[str]:
+    """What has no parts of its own: as many items a line as fit."""
+    lines = [opening]
+    for number, item in enumerate(items, start=1):
+        text = f"{item}, " if number < len(items) else f"{item}{closing}"
+        if len(lines[-1]) + len(text.rstrip()) > width:
+            lines.append("    ")
+        lines[-1] += text
+    return [line.rstrip() for line in lines]
 
 
 def shapes(model: Model) -> dict[str, Shape]:

@@ -1,35 +1,51 @@
 """`given`: a test over drawn cases, and a user's loop on trial in each of them.
 
 It is `hypothesis.given` over `strategies.cases`, called once and with nothing around it, so that `@settings`,
-`@example`, `@seed`, the database, `--hypothesis-seed` and shrinking are Hypothesis's own. What is added is inside: the
-case is judged before the body of the test sees it.
+`@example`, `@seed`, the database and `--hypothesis-seed` are Hypothesis's own. What is added is inside: the case is
+judged before the body of the test sees it.
+
+A case that a loop fails on is made smaller by the project's own means, which takes a tenth of the time that Hypothesis
+would take (`conformance.first_failure`). What the user's own assertion says of a case or a verdict is nobody's to know
+but Hypothesis's, which shrinks it as it shrinks anything.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import event, reject, settings
+from hypothesis import Phase, settings
 from hypothesis import given as hypothesis_given
+from hypothesis import strategies as st
 
 from conformance import strategies
+from conformance.case import Case, code_of
 from conformance.defaults import current, with_known
 from conformance.errors import UsageError
 from conformance.failure import divergence_error
-from conformance.verdict import UNSUPPORTED
+from conformance.first_failure import SECONDS, FirstFailure, Within, supported
+from conformance.untraced import Untraced
 
 if TYPE_CHECKING:
-    from conformance.case import Case
-    from conformance.verdict import Verdict
+    from conformance.plan import Plan
+    from conformance.verdict import Observation, Verdict
 
 CASE, VERDICT = "case", "verdict"
 """The arguments that a test may have beside its fixtures."""
 
 MARK = "_conformance_given"
 """What is left on the test for the pytest plugin: the loop, or None."""
+
+MOST_VERDICTS = 100
+"""So many are remembered; which a test needs again it needs soon."""
+
+_AROUND = 2
+"""The lines that Hypothesis shows around a case: the call of the test."""
+
+_FIRST = "_conformance_first_failure"
+"""What is left on a test that takes neither: its `FirstFailure`."""
 
 Test = Callable[..., Any]
 
@@ -93,34 +109,51 @@ def given(
     """
     counts = _counts(replicas)
     names = current().executions if executions is None else tuple(executions)
+    asked: dict[str, Any] = {
+        "layers": _once(layers),
+        "losses": _once(losses),
+        "optimizers": _once(optimizers),
+        "feeds": _once(feeds),
+        "kinds": _once(kinds),
+        "precisions": _once(precisions),
+    }
     cases = strategies.cases(
         replicas=max(counts),
         max_layers=max_layers,
-        layers=layers,
-        losses=losses,
-        optimizers=optimizers,
-        feeds=feeds,
-        kinds=kinds,
-        precisions=precisions,
         weighted=loop is None or _weighs(loop) if weighted is None else weighted,
+        **asked,
     )
+    within = Within(**asked)
 
-    failed: dict[Case, Verdict] = {}
+    judged: dict[Case, Verdict] = {}
 
-    def judged(case: Case) -> Verdict:
+    def judge(case: Case) -> Verdict:
+        """The verdict on a case, each judged once: Hypothesis asks of some several times."""
         from conformance.api import check
 
         __tracebackhide__ = True
-        if case in failed:
-            # Hypothesis runs the smallest case several times more, and its verdict was confirmed by a second run.
-            return failed[case]
+        if case in judged:
+            return judged[case]
         verdict = with_known(check(loop, case=case, replicas=counts, executions=names), current().known)
-        if verdict.verdict == UNSUPPORTED:
-            event(f"unsupported: {verdict.reason}")
-            reject()
-        if not verdict.conforms:
-            failed[case] = verdict
+        if len(judged) >= MOST_VERDICTS:
+            del judged[next(iter(judged))]
+        judged[case] = verdict
         return verdict
+
+    def minimize(case: Case, observation: Observation, allowed: Callable[[Case], bool]) -> Verdict:
+        """The verdict on the smallest case with an observation; on this one where no judge confirms another."""
+        from conformance.api import plan_of
+        from conformance.judge import judge_case
+        from conformance.minimize import minimized
+
+        def show(other: Case, plan: Plan, *, quick: bool = False) -> Verdict:
+            return with_known(judge_case(other, plan, loop, quick=quick), current().known)
+
+        plan = plan_of(loop, counts, names)
+        try:
+            return minimized(case, observation, plan, SECONDS, judge=show, within=allowed)
+        except AssertionError:
+            return judge(case)
 
     def decorate(test: Test) -> Test:
         signature = inspect.signature(test)
@@ -133,29 +166,45 @@ def given(
         if unnamed:
             raise UsageError(f"{test.__name__}{signature} takes {unnamed[0]!r} by its place; name every argument")
         seen = _without_verdict(signature)
+        first = FirstFailure(f"{test.__module__}.{test.__qualname__}", judge, minimize, within)
 
         @functools.wraps(test)
         def inner(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             arguments = seen.bind(*args, **kwargs).arguments
             case = arguments[CASE]
-            if loop is not None or VERDICT in takes:
-                verdict = judged(case)
-                if VERDICT in takes:
-                    arguments[VERDICT] = verdict
-                elif not verdict.conforms:
-                    raise divergence_error(verdict)
+            if VERDICT in takes:
+                with Untraced():
+                    arguments[VERDICT] = supported(judge(case))
+            elif loop is not None:
+                with Untraced():
+                    if first.passes_over(case):
+                        return None
+                    failed = first.of(case)
+                    if failed is not None:
+                        raise divergence_error(failed, beside=len(code_of(case)) + _AROUND)
             if CASE not in takes:
                 del arguments[CASE]
             return test(**arguments)
 
         inner.__signature__ = seen  # type: ignore[attr-defined]
-        made: Test = hypothesis_given(case=cases)(inner)
+        made: Any = hypothesis_given(case=_untraced(cases, first.instead))(inner)
         _stand(made, test)
+        first.code = made.__code__
         setattr(made, MARK, loop)
-        return made
+        if not takes:
+            setattr(made, _FIRST, first)
+        test_made: Test = made
+        return test_made
 
     return decorate
+
+
+@st.composite
+def _untraced(draw: st.DrawFn, cases: st.SearchStrategy[Case], instead: Callable[[Case], Case]) -> Case:
+    """Draw a case out of sight of Hypothesis's tracer, and show what stands in its place."""
+    with Untraced():
+        return instead(draw(cases))
 
 
 def _stand(made: Any, test: Any) -> None:
@@ -165,15 +214,25 @@ def _stand(made: Any, test: Any) -> None:
         made.__code__ = made.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno)
 
 
-def without_usual_deadline(test: Test) -> None:
-    """Lift the deadline of a test that has the one which Hypothesis gives to every test.
+def settle(test: Test) -> None:
+    """Change of a test's settings what trainings do not bear, before it is run.
+
+    The deadline that Hypothesis gives to every test is lifted. A test that sees nothing of the case needs no shrinking
+    by Hypothesis, for what a loop fails on is made smaller here; so it stops at the first case that fails.
 
     `@settings` stands above `given`, so it can be done only when both are through with the test.
     """
     name = "_hypothesis_internal_use_settings"
     told = getattr(test, name, None)
-    if told is not None and told.deadline == settings.get_profile("default").deadline:
-        setattr(test, name, settings(told, deadline=None))
+    if told is None:
+        return
+    if told.deadline == settings.get_profile("default").deadline:
+        told = settings(told, deadline=None)
+    first = getattr(test, _FIRST, None)
+    if first is not None and Phase.shrink in told.phases:
+        first.shrinks = True
+        told = settings(told, phases=[phase for phase in told.phases if phase not in (Phase.shrink, Phase.explain)])
+    setattr(test, name, told)
 
 
 def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -186,6 +245,11 @@ def _counts(given: int | Sequence[int] | None) -> tuple[int, ...]:
     if not counts or not all(isinstance(count, int) for count in counts):
         raise UsageError(f"replicas={given!r} should be whole numbers, as in (1, 2)")
     return counts
+
+
+def _once(given: Any) -> Any:
+    """An iterator's names as a tuple; what is wrong with others is said by who takes them."""
+    return tuple(given) if isinstance(given, Iterator) else given
 
 
 def _weighs(loop: Callable[..., Any]) -> bool:

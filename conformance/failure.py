@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from typing import NamedTuple
 
 from conformance.errors import DivergenceError, RaisedError
 from conformance.raised import Raised, ends
@@ -31,42 +32,68 @@ _UNDECIDED, _EXACT = "not decided", " (reproduces every step)"
 _INDENTS, _BEFORE = 8, 24
 """Characters of a line that an indentation takes and a word that does not fit leaves, and those before an exception."""
 
+
+class _Most(NamedTuple):
+    """The most lines of what is said of a divergence."""
+
+    message: int = 4
+    cause: int = 4
+    evidence: int = 1
+    cure: int = 5
+
+
+_SHARES = (_Most(), _Most(cause=2, evidence=0), _Most(message=2, cause=2, evidence=0, cure=4), _Most(2, 1, 0, 3))
+"""The first is taken of those with which a message and a case below it fit."""
+
 _LINES = {"layer": 1, "operation": 2, "inputs": 1, "line": 2}
 """The most lines for a part of what was raised."""
 
 
-def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None) -> str:
+_SHOWN = "code for @example(case=...), with the names of conformance.case"
+
+
+def failure(verdict: Verdict, *, report: str | None = None, width: int | None = None, beside: int | None = None) -> str:
     """The message of a verdict that does not conform.
 
     Args:
         verdict: the verdict.
         report: the directory that findings are written to, if any.
         width: characters of a line; by default what the terminal has left beside pytest's margin.
+        beside: of a drawn case, how many lines Hypothesis shows it in below the message; what is said of the cause is
+            then cut so that both together are no longer than `MOST_LINES`, as far as that goes.
 
     Returns:
         At most `MOST_LINES` lines without control characters: the verdict, the first wrong step and stage with seen and
         wanted, the wrong arm, the cause, the cure, the signature and where more of it is.
     """
     across = width or _width()
-    told = [*_head(verdict, across), *_raised(verdict, across)]
-    if verdict.observations:
-        told += _observation(verdict, across)
-    told += _rest(verdict, across)
     place = verdict.repro or report
-    if place is not None:
-        # A path is never wrapped, so that it stays one word to whoever copies it.
-        told.append(f"  {'repro' if verdict.repro else 'report'}: {plain(place)}")
+    # A path is never wrapped, so that it stays one word to whoever copies it.
+    last = [] if place is None else [f"  {'repro' if verdict.repro else 'report'}: {plain(place)}"]
+    last += [] if beside is None else _wrapped(f"example: {_SHOWN}", "  ", across, 2)
+    for most in _SHARES if beside is not None else _SHARES[:1]:
+        told = [*_told(verdict, across, most), *last]
+        if len(told) + (beside or 0) <= MOST_LINES:
+            break
     return "\n".join(told)
 
 
-def divergence_error(verdict: Verdict, *, report: str | None = None) -> DivergenceError:
+def _told(verdict: Verdict, width: int, most: _Most) -> list[str]:
+    told = [*_head(verdict, width), *_raised(verdict, width)]
+    if verdict.observations:
+        told += _observation(verdict, width, most)
+    return [*told, *_rest(verdict, width)]
+
+
+def divergence_error(verdict: Verdict, *, report: str | None = None, beside: int | None = None) -> DivergenceError:
     """The exception of a verdict that does not conform; where a training raised, with its traceback as the cause.
 
     Args:
         verdict: the verdict.
         report: the directory that findings are written to, if any.
+        beside: see `failure`.
     """
-    made = DivergenceError(failure(verdict, report=report), verdict)
+    made = DivergenceError(failure(verdict, report=report, beside=beside), verdict)
     raised = verdict.raised
     if raised is not None and raised.traceback:
         made.__cause__ = RaisedError(f"what {_arm_of(verdict)} raised, where it surfaced:\n{lines(raised.traceback)}")
@@ -118,26 +145,26 @@ def _said(raised: Raised, width: int, lines: int) -> str:
     return ends(plain(raised.said), lines * (width - _INDENTS) - _BEFORE)
 
 
-def _observation(verdict: Verdict, width: int) -> list[str]:
+def _observation(verdict: Verdict, width: int, most: _Most) -> list[str]:
     item, raised = verdict.observations[0], verdict.raised is not None
     cause = item.cause
     exact = _EXACT if cause.exact and not raised else ""
     return [
-        *([] if raised else _where(item.divergence, width)),
+        *([] if raised else _where(item.divergence, width, most.message)),
         *([] if verdict.verdict == RAISES else _wrapped(f"wrong arm: {item.wrong_arm or _UNDECIDED}", "  ", width, 1)),
-        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, 3 if raised else 4),
+        *_wrapped(f"cause: {cause.name}{exact}: {cause.explanation}", "  ", width, min(most.cause, 3 if raised else 4)),
         # What is unexplained has nothing but its evidence to go by; that of an exception has been told.
-        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence and not raised else []),
-        *_wrapped(f"cure: {cause.advice}", "  ", width, 5),
+        *(_wrapped(cause.evidence[0], "    ", width, 1) if cause.evidence[: most.evidence] and not raised else []),
+        *_wrapped(f"cure: {cause.advice}", "  ", width, most.cure),
         *_wrapped(f"signature: {item.signature}", "  ", width, 2),
     ]
 
 
-def _where(found: Divergence, width: int) -> list[str]:
+def _where(found: Divergence, width: int, most: int) -> list[str]:
     """The first wrong step and stage, with seen and wanted."""
     of = "" if found.variable == found.stage.value else f" of {found.variable}"
     where = f"first wrong: {when(found.step, found.epoch)}, {found.stage.value}{of}"
-    return [*_wrapped(where, "  ", width, 2), *_wrapped(found.message, "    ", width, 4)]
+    return [*_wrapped(where, "  ", width, 2), *_wrapped(found.message, "    ", width, most)]
 
 
 def _rest(verdict: Verdict, width: int) -> list[str]:

@@ -34,6 +34,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         attempts: how many smaller cases were tried on the way.
         repro_status: what became of the script in a clean process: `reproduced`, `not reproduced` or `not run`.
         repro_output: what the script printed there.
+        imports: the modules that register what its cases have of the user's own.
     """
 
     verdict: Verdict
@@ -42,6 +43,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     repro_status: str = NOT_RUN
     repro_output: str = ""
+    imports: tuple[str, ...] = ()
 
     @property
     def observation(self) -> Observation:

@@ -6,6 +6,7 @@ for making a directory is the one thing that a file system lets only one succeed
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from conformance.environment import environment
 from conformance.errors import UnsupportedError
 from conformance.events import FindingMade
 from conformance.finding import NOT_RUN, REPRODUCED, Finding, slug
+from conformance.imports import folders_of, imported, own_parts
 from conformance.reports.folder import write_finding
 from conformance.reports.repro import scripts
 from conformance.reports.verify import verify
@@ -42,13 +44,17 @@ def write(report: Path, verdict: Verdict, original: Case | None, attempts: int, 
         attempts: how many smaller cases were tried.
         seconds: how long that took.
     """
-    finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts)
+    cases = [case for case in (verdict.case, original) if case is not None]
+    imports = imported() if any(map(own_parts, cases)) else ()
+    finding = Finding(verdict=verdict, original=original, environment=environment(), attempts=attempts, imports=imports)
+    folders = () if verdict.case is None else folders_of(verdict.case)
+    run = functools.partial(verify, folders=folders) if folders else verify
     text, status, output, repro = "", NOT_RUN, "", None
     try:
         # The shortest that reproduces is kept; of those that do not, the longest, which shows the most.
         for text in scripts(verdict):
             repro = write_finding(finding, text, report / "findings") / "repro.py"
-            status, output = verify(repro)
+            status, output = run(repro)
             if status == REPRODUCED:
                 break
     except UnsupportedError as error:

@@ -20,16 +20,19 @@ from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 
-CAN_DRAW = {
-    "layers": tuple(LAYERS),
-    "losses": tuple(LOSSES),
-    "optimizers": tuple(OPTIMIZERS),
-    "optimizer options": tuple(name for name in COMMON if name != "learning_rate"),
-    "clipping": tuple(CLIPPING),
-    "metrics": METRICS,
-    "feeds": FEEDS,
-    "patterns": PATTERNS,
-}
+
+def can_draw() -> dict[str, list[str]]:
+    """What the generator can draw, with what is registered by now."""
+    return {
+        "layers": list(LAYERS),
+        "losses": list(LOSSES),
+        "optimizers": list(OPTIMIZERS),
+        "optimizer options": [name for name in COMMON if name != "learning_rate"],
+        "clipping": list(CLIPPING),
+        "metrics": list(METRICS),
+        "feeds": list(FEEDS),
+        "patterns": list(PATTERNS),
+    }
 
 
 def gather(report: str | None = None) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def gather(report: str | None = None) -> dict[str, Any]:
         "trainers": list(TRAINERS),
         "placements": ["single", "mirrored:N"],
         "executions": list(EXECUTIONS),
-        "can draw": {name: list(values) for name, values in CAN_DRAW.items()},
+        "can draw": can_draw(),
         "causes": [*CAUSES, *DISPUTE_SENTENCES],
     }
     if report is not None:

@@ -22,6 +22,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         seed: for a search, the seed of the draws.
         shrink_seconds: how long to spend on making one finding smaller.
         known: signatures of the baseline.
+        imports: modules of the user's that register layers, losses or optimizers.
         loop: `package.module:function` of a user's step, or None.
         write: whether to make findings out of divergences (folder, repro), or only to judge.
         first: for a search, the JSON of a case that is judged before any is drawn, as one of its examples.
@@ -39,6 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seed: int = 0
     shrink_seconds: float = 30.0
     known: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     loop: str | None = None
     write: bool = True
     first: str | None = None

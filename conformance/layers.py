@@ -263,6 +263,6 @@ def layer_entry(name: str, path: str) -> LayerEntry:
     if name not in LAYERS:
         raise CaseError(
             f"{name!r} is not a known layer - at `{path}`; the layers are {', '.join(sorted(LAYERS))}"
-            " (conformance.strategies.register_layer adds one's own)"
+            " (conformance.strategies.register_layer adds one's own, in a module that a command is given by --import)"
         )
     return LAYERS[name]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from conformance import cases
@@ -79,6 +79,9 @@ def with_fewer_replicas(plan: Plan) -> Plan:
     return replace(plan, placements=tuple(dict.fromkeys(fewest)))
 
 
+Judge = Callable[..., Verdict]
+
+
 class Shrinking:
     """The question asked of every smaller case: is it still the same finding?
 
@@ -90,6 +93,8 @@ class Shrinking:
             the processor's, so that how small a case gets does not hang on what else the machine does.
         most: how many are tried at the most, for results that do not depend on the machine.
         cost: how many seconds a case like the found one takes; Hypothesis tries none that would outlast its share.
+        judge: judges a case in arms as `judge_case` does; that is the default.
+        within: says of a case whether it may be tried at all.
 
     Attributes:
         attempts: how many cases were tried.
@@ -107,7 +112,10 @@ class Shrinking:
         *,
         most: float = math.inf,
         cost: float = 0.0,
+        judge: Judge | None = None,
+        within: Callable[[Case], bool] = lambda case: True,
     ) -> None:
+        self._judge, self._within = judge, within
         self.signature = observation.signature
         self.attempts, self.raised, self._most, self._cost = 0, 0, most, cost
         self.kept: list[Case] = [case]
@@ -124,10 +132,17 @@ class Shrinking:
         if not apart and self._plan != eager and self._shows(case, eager):
             self._plan = eager
 
+    @property
+    def judge(self) -> Judge:
+        """What judges a case."""
+        return self._judge or judge_case
+
     def __call__(self, case: Case) -> bool:
         """Whether the finding shows in this case."""
         if case not in self._judged:
             if time.process_time() + self._cost > self._end or self.attempts >= self._most:
+                return False
+            if not self._within(case):
                 return False
             self._try(case)
         return self._judged[case]
@@ -141,7 +156,7 @@ class Shrinking:
 
     def _shows(self, case: Case, plan: Plan) -> bool:
         try:
-            return self.signature in signatures(judge_case(case, plan, quick=True))
+            return self.signature in signatures(self.judge(case, plan, quick=True))
         except Exception:  # noqa: BLE001 - what cannot be judged is not kept, and what was kept is not lost to it
             self.raised += 1
             return False
@@ -165,7 +180,7 @@ class Shrinking:
         entries = sorted(cases.entries_showing(self.signature), key=lambda entry: not entry.tells(self.signature))
         for entry in entries[:MOST_KNOWN]:
             case = cases.load(entry.name)
-            if simplicity(case) >= simplicity(self.kept[0]):
+            if simplicity(case) >= simplicity(self.kept[0]) or not self._within(case):
                 continue
             for plan in dict.fromkeys((self._of_fit, self._plan)):
                 if self._try(case, plan):
@@ -197,12 +212,29 @@ def confirmed(shrinking: Shrinking, smallest: Case, plan: Plan) -> Verdict:
         plan: the arms of the run.
     """
     for case, arms in _candidates(shrinking, smallest, plan):
-        verdict = judge_case(case, arms)
+        verdict = shrinking.judge(case, arms)
         if shrinking.signature in signatures(verdict):
             first = [item for item in verdict.observations if item.signature == shrinking.signature]
             others = [item for item in verdict.observations if item.signature != shrinking.signature]
             return _with(verdict, tuple(first + others))
     raise AssertionError("the case the finding was made in no longer shows it")
+
+
+def minimized(
+    case: Case, observation: Observation, plan: Plan, seconds: float, *, judge: Judge, within: Callable[[Case], bool]
+) -> Verdict:
+    """The verdict on the smallest case that shows a finding, found without Hypothesis.
+
+    Args:
+        case: the case the finding was made in.
+        observation: the finding.
+        plan: the arms.
+        seconds: see `Shrinking`.
+        judge: see `Shrinking`.
+        within: see `Shrinking`.
+    """
+    shrinking = Shrinking(case, observation, plan, seconds, judge=judge, within=within)
+    return confirmed(shrinking, shrinking.simplified(case), plan)
 
 
 def _candidates(shrinking: Shrinking, smallest: Case, plan: Plan) -> Iterator[tuple[Case, Plan]]:

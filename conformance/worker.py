@@ -30,6 +30,7 @@ from conformance.events import (
     WorkerSpent,
     to_line,
 )
+from conformance.imports import find_here, import_modules
 from conformance.job import Job
 from conformance.place import place_of
 from conformance.verdict import Verdict
@@ -64,6 +65,7 @@ def work(job: Job, emit: Callable[[Event], None]) -> None:
 
     plan = Plan(job.trainers, tuple(map(parse_placement, job.placements)), job.executions)
     devices.set_up(plan.replicas, one_thread=True)
+    import_modules(job.imports)
     trial = None if job.loop is None else load_loop(job.loop)
     emit(WorkerReady(environment=environment()))
     place = None if trial is None else place_of(trial)
@@ -190,8 +192,7 @@ def load_loop(text: str) -> Callable[..., Any]:
     from conformance.trainers.forms import loop_of
 
     module, name = loop_name(text)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    find_here()
     try:
         function = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # The user's module may raise anything.

@@ -73,7 +73,7 @@ def finding_page(finding: Finding, script: str, histories: Sequence[History] = (
         script=_script(finding, script),
         cases=tuple(_cases(finding)),
         tried=_tried(finding.attempts),
-        environment=table_of(msgspec.to_builtins(finding.environment)),
+        environment=table_of(_environment(finding)),
         words=_words(finding),
         signature=item.signature,
     )
@@ -262,6 +262,13 @@ def _script(finding: Finding, script: str) -> Script:
 def _cases(finding: Finding) -> list[tuple[str, str]]:
     cases = [("Minimal case", finding.verdict.case), ("The case it was found in", finding.original)]
     return [(name, to_json(case)) for name, case in cases if case is not None]
+
+
+def _environment(finding: Finding) -> dict[str, str]:
+    told: dict[str, str] = msgspec.to_builtins(finding.environment)
+    if finding.imports:
+        told["needs"] = " ".join(f"--import {module}" for module in finding.imports)
+    return told
 
 
 def _tried(attempts: int) -> str:

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 
 from conformance.case import load_case, to_json
-from conformance.errors import UsageError
+from conformance.errors import CaseError, UsageError
 from conformance.finding import NOT_RUN, Environment, Finding
 from conformance.history import History
 from conformance.reports.finding_page import finding_page
 from conformance.reports.html import finding_html
 from conformance.reports.markdown import written
 from conformance.reports.page import FindingPage
-from conformance.reports.text import markdown
+from conformance.reports.text import markdown, plain
 from conformance.verdict import json_safe, verdict_from_data, verdict_to_data
 
 FORMAT = 1
@@ -97,6 +97,7 @@ def to_data(finding: Finding) -> dict[str, Any]:
         "attempts": finding.attempts,
         "repro_status": finding.repro_status,
         "repro_output": finding.repro_output,
+        "imports": list(finding.imports),
     }
 
 
@@ -126,6 +127,7 @@ def load_finding(folder: Path) -> Finding:
             " keras-conformance"
         )
     original = folder / _ORIGINAL
+    imports = _imports(data)
     try:
         finding = Finding(
             verdict=verdict_from_data(data),
@@ -134,11 +136,23 @@ def load_finding(folder: Path) -> Finding:
             attempts=msgspec.convert(data.get("attempts", 0), int),
             repro_status=msgspec.convert(data.get("repro_status", NOT_RUN), str),
             repro_output=msgspec.convert(data.get("repro_output", ""), str),
+            imports=imports,
         )
     except KeyError as error:
         raise UsageError(f"{path}: {error} is missing") from error
+    except CaseError as error:
+        needs = f"needs --import {plain(' --import '.join(imports))}" if imports else "malformed"
+        raise UsageError(f"{path}: {needs}: {' '.join(str(error).split())}") from error
     except (msgspec.ValidationError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: malformed: {' '.join(str(error).split())}") from error
     if not finding.verdict.observations:
         raise UsageError(f"{path}: holds no divergence")
     return finding
+
+
+def _imports(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that its cases need; data of a stranger, and only ever shown."""
+    try:
+        return msgspec.convert(data.get("imports", []), tuple[str, ...])
+    except msgspec.ValidationError:
+        return ()

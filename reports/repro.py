@@ -94,7 +94,8 @@ def _source(show: Plan, verdict: Verdict, body: list[str]) -> str:
     """A script whose body is this, with what it imports and what it says of itself."""
     tensorflow = ["import tensorflow as tf"] if any("tf." in line for line in body) else []
     imports = ["import sys", "import keras", "import numpy as np", *tensorflow, *repro_case.registered(show.case)]
-    lines = [*docstring(told(show, verdict), WIDTH), "", *repro_fit.imports(show), *imports, *body]
+    said = [*told(show, verdict), *repro_case.needed(show.case)]
+    lines = [*docstring(said, WIDTH), "", *repro_fit.imports(show), *imports, *body]
     return "\n".join(lines) + "\n"
 
 

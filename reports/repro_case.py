@@ -105,6 +105,12 @@ def registered(case: Case) -> list[str]:
     return sorted(lines)
 
 
+def needed(case: Case) -> list[str]:
+    """What a script says of the modules that it imports layers from which are not Keras's."""
+    imports = [line.split() for line in registered(case)]
+    return [f"Needs {name} of {module}: run it where `import {module}` works." for _, module, _, name in imports]
+
+
 def initial_weights(case: Case) -> list[str]:
     """The statements that give `model` its initial weights."""
     nodes: list[Node] = [owner_of(case.model, node) for node in case.model.nodes]

@@ -21,7 +21,10 @@ _KEPT = 20_000
 _NOISE = re.compile(r"^(?:WARNING: All log messages before absl::|[IW]\d{4} [\d:. ]+ ).*\n", re.MULTILINE)
 
 
-def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
+_WITH_FOLDERS = "import runpy, sys; sys.path += sys.argv[2:]; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+def verify(script: Path, timeout: float = 180, *, folders: Sequence[Path] = ()) -> tuple[str, str]:
     """Run a script in a clean process.
 
     The process is isolated (`python -I`: neither the working directory nor `PYTHONPATH` is searched), starts in an
@@ -30,12 +33,14 @@ def verify(script: Path, timeout: float = 180) -> tuple[str, str]:
     Args:
         script: the script.
         timeout: seconds after which it is killed.
+        folders: where the modules of a user's own that it imports are found.
 
     Returns:
         `reproduced` where it exits with 1 and says DIVERGES, else `not reproduced`; and what it printed, with a last
         line saying how it ended where that was otherwise.
     """
-    code, output = run([sys.executable, "-I", str(script.resolve())], timeout)
+    arguments = ["-c", _WITH_FOLDERS, str(script.resolve()), *map(str, folders)] if folders else [str(script.resolve())]
+    code, output = run([sys.executable, "-I", *arguments], timeout)
     if code == 1 and SAYS in output:
         return REPRODUCED, output
     return NOT_REPRODUCED, output if code is None else output + f"[exit code {code}]\n"

@@ -106,7 +106,9 @@ def _partners(graph: Graph, tensor: str, layer: str, palette: Palette) -> list[s
 
 
 def _owners(graph: Graph, tensor: str) -> list[str]:
-    """The nodes whose layers can be called again on a tensor: it has the shape they were made for."""
+    """The nodes whose layers can be called again on a tensor: it has the shape they were made for, and real values."""
+    if graph.below(tensor) is not None:
+        return []
     return [
         node.name
         for node in graph.nodes.values()

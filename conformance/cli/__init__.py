@@ -26,6 +26,8 @@ __all__ = ["FAILED", "INTERRUPTED", "NEWS", "OK", "USAGE", "commands", "main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command and exit with the contract's code."""
+    from conformance.reports.text import plain
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         if not (sys.argv[1:] if arguments is None else arguments):
@@ -35,10 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"conformance: {' '.join(error.format_message().split())}", err=True)
         code = USAGE
     except UsageError as error:
-        click.echo(f"conformance: {error}", err=True)
+        click.echo(f"conformance: {plain(error)}", err=True)
         code = USAGE
     except ConformanceError as error:
-        click.echo(f"conformance: {error}", err=True)
+        click.echo(f"conformance: {plain(error)}", err=True)
         code = FAILED
     except click.Abort:
         code = INTERRUPTED

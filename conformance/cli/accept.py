@@ -33,6 +33,7 @@ from conformance.versions import parse_ranges
 )
 @click.option("--replace", is_flag=True, help="Replace an entry that says something else.")
 @click.option("--even-if-not-reproduced", is_flag=True, help="Accept findings whose script does not show them, too.")
+@options.imports
 def accept(
     folders: tuple[str, ...],
     baseline: str,
@@ -42,16 +43,19 @@ def accept(
     versions: str | None,
     replace: bool,
     even_if_not_reproduced: bool,
+    imports: tuple[str, ...],
 ) -> int:
     """Put findings into a baseline: a folder of one, or a report with all of its findings."""
     from conformance.accept import Asked, accepted, refuse_not_reproduced
     from conformance.finding_folders import findings_below
+    from conformance.imports import import_modules
     from conformance.reports.text import plain
 
     if baseline == CORPUS:
         raise UsageError(f"--baseline {CORPUS} is that of the package; name a file of your own (or ./{CORPUS})")
     ranges = None if versions is None else parse_ranges(versions)
     asked = Asked(sentence=sentence, link=link, by=by, versions=ranges, replace=replace)
+    import_modules(imports)
     findings = findings_below(map(Path, folders))
     if not even_if_not_reproduced:
         refuse_not_reproduced(findings)

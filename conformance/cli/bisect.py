@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     help="Where the installations are kept. Nothing is lost but time when it is deleted. [default: conformance in the"
     " user's cache]",
 )
+@options.imports
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def bisect(
     path: str,
@@ -58,6 +59,7 @@ def bisect(
     pre: bool,
     beside: tuple[str, ...],
     envs: str | None,
+    imports: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """In which Keras or TensorFlow version did a finding begin or end?
@@ -69,9 +71,11 @@ def bisect(
     from conformance.bisect import Search, subject, trace
     from conformance.bisection import Trying
     from conformance.history import UNKNOWN, History
+    from conformance.imports import import_modules
     from conformance.installation import Installations, cache
     from conformance.releases import given, requirement
 
+    import_modules(imports)
     about = subject(Path(path))
     search = Search(
         package=package,

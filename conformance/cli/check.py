@@ -28,6 +28,7 @@ from conformance.worker import loop_name
     help="Worker processes.",
 )
 @options.arms("single,mirrored:2")
+@options.imports
 @options.baseline
 @click.option("--report", default=None, help="Write findings with their repro to this directory.")
 @click.option(
@@ -44,6 +45,7 @@ def check(
     workers: int,
     placements: tuple[str, ...],
     executions: tuple[str, ...],
+    imports: tuple[str, ...],
     baseline: str | None,
     report: str | None,
     sarif: str | None,
@@ -53,6 +55,7 @@ def check(
     """Judge given cases: files, or every *.case.json and case.json below a directory."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.imports import import_modules
     from conformance.occurrence import closing
 
     devices.require_tensorflow()
@@ -61,6 +64,7 @@ def check(
     if loop is not None:
         loop_name(loop)
     files = case_files(paths)
+    import_modules(imports)
     for file in files:
         load_case(file)
     known = known_findings(baseline, as_json)
@@ -75,6 +79,7 @@ def check(
             executions=executions,
             paths=tuple(str(file) for file in files),
             known=known.signatures,
+            imports=imports,
             loop=loop,
             write=report is not None,
         )

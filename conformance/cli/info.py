@@ -42,6 +42,7 @@ CALIBRATION_REPORT = "conformance-calibration"
 @options.arms("single")
 @options.trainers
 @options.workers
+@options.imports
 @options.as_json
 @click.pass_context
 def info(
@@ -54,10 +55,12 @@ def info(
     executions: tuple[str, ...],
     trainers: tuple[str, ...],
     workers: int | None,
+    imports: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Versions, devices, what the generator can draw and has drawn; how the harness is calibrated."""
     from conformance import devices
+    from conformance.imports import import_modules
     from conformance.info import gather
 
     if calibration:
@@ -69,12 +72,14 @@ def info(
             examples=examples,
             seed=seed,
             calibrate=True,
+            imports=imports,
         )
         return _calibrate(job, options.at_most(workers, examples), as_json)
     for option in ("examples", "seed", "placements", "executions", "trainers", "workers"):
         if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
             raise UsageError(f"{'-n' if option == 'workers' else f'--{option}'} needs --calibration")
     devices.set_up(2)
+    import_modules(imports)
     data = gather(report)
     if as_json:
         click.echo(json.dumps(data, indent=2))
@@ -92,9 +97,12 @@ def info(
 def _calibrate(job: Job, workers: int, as_json: bool) -> int:
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.imports import import_modules
     from conformance.reports.calibration import calibrated, text, to_data
 
     devices.require_tensorflow()
+    # The cases are drawn here, before there are workers.
+    import_modules(job.imports)
     job = msgspec.structs.replace(job, known=known_findings(CORPUS, as_json).signatures)
     fresh_report(job.report)
     told: list[Event] = []

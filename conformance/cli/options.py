@@ -99,6 +99,21 @@ summary = click.option(
 )
 
 
+def _import(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value))
+
+
+imports = click.option(
+    "--import",
+    "imports",
+    multiple=True,
+    metavar="MODULE",
+    callback=_import,
+    help="Import a module of yours first, which registers layers, losses or optimizers; it is looked for in the current"
+    " directory too. Several times for several.",
+)
+
+
 def at_most(workers: int | None, examples: int | None) -> int:
     """The number of workers, by default two, and no more than there are cases."""
     workers = workers or min(2, os.cpu_count() or 1)

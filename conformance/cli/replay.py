@@ -14,12 +14,15 @@ from conformance.cli.codes import FAILED, NEWS, OK
 
 @click.command()
 @click.argument("folder", callback=options.named, metavar="DIR")
+@options.imports
 @options.as_json
-def replay(folder: str, as_json: bool) -> int:
+def replay(folder: str, imports: tuple[str, ...], as_json: bool) -> int:
     """Run a finding again, or every finding of a report: FIXED, STILL DIVERGES, CHANGED or ERROR."""
+    from conformance.imports import import_modules
     from conformance.replay import CHANGED, ERROR, FIXED, STATUSES, STILL, replay_folders
     from conformance.reports.text import plain
 
+    import_modules(imports)
     codes = {FIXED: OK, STILL: NEWS, CHANGED: NEWS, ERROR: FAILED}
     counted: Counter[str] = Counter()
     for result in replay_folders(Path(folder)):

@@ -13,14 +13,17 @@ from conformance.errors import UsageError
 
 @click.command()
 @click.argument("directory", callback=options.named, metavar="DIR")
-def report(directory: str) -> int:
+@options.imports
+def report(directory: str, imports: tuple[str, ...]) -> int:
     """Render a report directory again, from what its run has left in it; prints the files that were written."""
+    from conformance.imports import import_modules
     from conformance.reports.render import render
     from conformance.reports.text import plain
 
     path = Path(directory)
     if not path.is_dir():
         raise UsageError(f"{path} is no directory; give that of a report")
+    import_modules(imports)
     for written in render(path):
         click.echo(plain(written))
     return OK

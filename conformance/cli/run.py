@@ -34,6 +34,7 @@ PROFILES = {"gate": Profile(9.0, examples=40), "nightly": Profile(120.0, seconds
 @options.arms("single,mirrored:2")
 @options.trainers
 @options.seed
+@options.imports
 @options.baseline
 @click.option("--strict-baseline", is_flag=True, help="Fail when a known finding no longer occurs.")
 @click.option("--report", default="conformance-report", show_default=True, help="Directory of the report.")
@@ -50,6 +51,7 @@ def run(
     executions: tuple[str, ...],
     trainers: tuple[str, ...],
     seed: int,
+    imports: tuple[str, ...],
     baseline: str | None,
     strict_baseline: bool,
     report: str,
@@ -60,6 +62,7 @@ def run(
     """Search for divergences: draw cases, train each in several arms, minimize what diverges."""
     from conformance import devices
     from conformance.campaign import run as run_campaign
+    from conformance.imports import import_modules
     from conformance.occurrence import closing
 
     devices.require_tensorflow()
@@ -71,6 +74,8 @@ def run(
         raise UsageError("--strict-baseline needs a --baseline")
     known = known_findings(baseline, as_json)
     written = writers(summary)
+    # Here too, for what is wrong is said before anything is started, and the pages of the run show the cases.
+    import_modules(imports)
     fresh_report(report)
     job = Job(
         report=report,
@@ -82,6 +87,7 @@ def run(
         seed=seed,
         shrink_seconds=chosen.shrink_seconds,
         known=known.signatures,
+        imports=imports,
     )
     processes = options.at_most(workers, examples)
     last = closing(known, baseline or "", job, strict=strict_baseline, workers=options.at_most(workers, None))

@@ -107,9 +107,9 @@ class Hooks:
         test = getattr(test, "__func__", test)
         drawn = hasattr(test, GIVEN)
         if drawn:
-            from conformance.drawn import without_usual_deadline
+            from conformance.drawn import settle
 
-            without_usual_deadline(test)
+            settle(test)
         if drawn or "conformance" in getattr(item, "fixturenames", ()):
             item.add_marker("conformance")
 

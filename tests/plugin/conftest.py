@@ -10,11 +10,13 @@ import pytest
 
 STAND_IN = """
 import os, sys, types
+from msgspec.structs import replace
 from conformance.defaults import settle, with_known
 from conformance.environment import known_findings
 from conformance.errors import DeviceError
 from conformance.finding import slug
 from conformance.stage import Stage
+from conformance.plan import Plan
 from conformance.verdict import ArmReport, Cause, Divergence, Observation, Verdict
 
 def judged(verdict="conforms", text="said", signature="trainer/loss/mask_ignored"):
@@ -38,7 +40,7 @@ def check(train_step=None, *, case=None, verdict="conforms", replicas=(1,), exec
     if os.environ.get("LATE"):
         raise DeviceError("TensorFlow already started with 1")
     if train_step is not None and case is not None:
-        return train_step(case)
+        return replace(train_step(case), case=case)
     if case is not None:
         verdict = {2: "unsupported"}.get(case.seed) or ("conforms", "diverges")[case.seed % 2]
     return with_known(judged(verdict, **told), known_findings(baseline).signatures)
@@ -52,8 +54,16 @@ def set_up(replicas, **_):
     if os.environ.get("STARTED") and replicas > 1:
         raise DeviceError(f"TensorFlow already started with 1, and {replicas} are needed")
 
+def judge_case(case, plan, trial=None, quick=False):
+    with open("asked.txt", "a") as file:
+        print("judge", *plan.executions, file=file)
+    return replace(trial(case), case=case)
+
 api = types.ModuleType("conformance.api")
 api.check, api.judged, api.assert_conforms = check, judged, assert_conforms
+api.plan_of = lambda loop, replicas, executions: Plan(("trial", "fit"), executions=tuple(executions))
+judge = types.ModuleType("conformance.judge")
+judge.judge_case = judge_case
 devices = types.ModuleType("conformance.devices")
 devices.set_up, devices.AT_LEAST = set_up, 4
 findings = types.ModuleType("conformance.findings")
@@ -65,7 +75,8 @@ def write(report, verdict, original, attempts, seconds):
     (folder / "repro.py").write_text(verdict.signature)
 
 findings.write = write
-sys.modules.update({"conformance.api": api, "conformance.devices": devices, "conformance.findings": findings})
+stand_ins = (api, judge, devices, findings)
+sys.modules.update({module.__name__: module for module in stand_ins})
 """
 
 

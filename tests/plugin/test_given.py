@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 
 import pytest
 
 import conformance
 from conformance import drawn
 from conformance.errors import UsageError
+from conformance.failure import MOST_LINES
 from conformance.plugin import hooks
 
 # A stand-in of a loop is judged by what it says of a case.
@@ -19,6 +21,10 @@ from hypothesis import example, settings, strategies as st, Phase
 
 def loop(case):
     return judged("diverges" if case.data.rows > 5 else "conforms")
+
+# Some seeds draw none for long.
+def forgets(case):
+    return judged("diverges" if any("kernel_regularizer" in node.config for node in case.model.nodes) else "conforms")
 
 def refuses(case):
     return judged("unsupported")
@@ -46,10 +52,23 @@ def _cases(pytester: pytest.Pytester) -> list[str]:
 
 
 WRONG = """
-@settings(max_examples=30)
-@conformance.given(loop=loop, **SMALL)
+@settings(max_examples=400)
+@conformance.given(loop=forgets)
 def test_loop():
     pass
+"""
+SMALLEST = """\
+E   Failing test case: test_loop(
+E       case=Case(
+E           model=Model(
+E               inputs=(Input(name='input_1', shape=(1,)),),
+E               nodes=(Node(name='dense', layer='Dense', config={'kernel_regularizer': {'l2': 0.125}, 'units': 1},
+E                   inputs=('input_1',)),),
+E               outputs=('dense',)),
+E           losses=(Loss(name='mean_squared_error'),),
+E           optimizer=Optimizer(name='SGD', config={'learning_rate': 0.125}),
+E           data=Data(rows=2, batch_size=2, pattern='ones')),
+E   )
 """
 
 
@@ -59,16 +78,111 @@ def test_a_loop_that_is_wrong_fails_on_the_smallest_case(stand_in: pytest.Pytest
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            ">*@conformance.given(loop=loop, [*][*]SMALL)",
+            ">*@conformance.given(loop=forgets)",
             "E*DivergenceError: diverges: trial/single/graph differs from fit/single/graph",
-            "E*Failing test case: test_loop(*",
-            "*rows=6,*",
             "*= conformance =*",
             "trainer/loss/mask_ignored",
             "  tests: test_drawn.py::test_loop",
         ]
     )
+    assert SMALLEST in result.stdout.str()
     result.stdout.no_fnmatch_line("*def inner*")
+    result.stdout.no_fnmatch_line("*Explanation:*")
+
+
+def _asked(pytester: pytest.Pytester) -> list[str]:
+    path = pytester.path / "asked.txt"
+    lines = path.read_text("utf-8").splitlines()
+    path.unlink()
+    return [line.split()[0] for line in lines if not line.startswith("devices")]
+
+
+def test_a_failure_is_no_longer_than_a_screen(stand_in: pytest.Pytester) -> None:
+    long = "what is said of a cause may be long, and is then cut; " * 20
+    source = f"""
+def wordy(case):
+    return judged("diverges" if forgets(case).verdict == "diverges" else "conforms", text={long!r})
+
+@settings(max_examples=400)
+@conformance.given(loop=wordy)
+def test_loop():
+    pass
+"""
+    told = [line for line in _run(stand_in, source).outlines if line.startswith("E ")]
+    assert len(told) <= MOST_LINES
+    assert "E     example: code for @example(case=...), with the names of conformance.case" in told
+
+
+def test_the_smallest_case_is_not_looked_for_again(stand_in: pytest.Pytester) -> None:
+    _run(stand_in, WRONG).assert_outcomes(failed=1)
+    first = _asked(stand_in)
+    assert first.count("judge") > 3
+    result = _run(stand_in, WRONG)
+    result.assert_outcomes(failed=1)
+    assert SMALLEST in result.stdout.str()
+    assert _asked(stand_in) == ["check"]
+
+
+def test_a_smallest_case_that_has_come_right_does_not_hide_the_first(stand_in: pytest.Pytester) -> None:
+    _run(stand_in, WRONG).assert_outcomes(failed=1)
+    cured = """
+def forgets(case, old=forgets):
+    return judged() if case.model.nodes[0].name == "dense" else old(case)
+"""
+    result = _run(stand_in, cured + WRONG)
+    result.assert_outcomes(failed=1)
+    assert "kernel_regularizer" in result.stdout.str()
+    assert SMALLEST not in result.stdout.str()
+
+
+def test_without_the_phase_nothing_is_made_smaller(stand_in: pytest.Pytester) -> None:
+    source = WRONG.replace("max_examples=400", "max_examples=400, phases=[Phase.generate]")
+    _run(stand_in, source).assert_outcomes(failed=1)
+    assert set(_asked(stand_in)) == {"check"}
+
+
+def test_a_test_that_runs_twice_fails_twice(stand_in: pytest.Pytester) -> None:
+    source = """
+import pytest
+
+@settings(max_examples=30, database=None)
+@conformance.given(loop=loop, **SMALL)
+def judge():
+    pass
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_twice(time):
+    judge()
+"""
+    result = _run(stand_in, source)
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("Data(rows=8, batch_size=4") == 2
+    # What Hypothesis shrinks by is not judged, and what it draws in the second run is.
+    assert [what for what, _ in groupby(_asked(stand_in))] == ["check", "judge", "check", "judge"]
+
+
+def test_what_the_body_says_of_a_case_is_shrunk_by_hypothesis(stand_in: pytest.Pytester) -> None:
+    source = """
+@settings(max_examples=30)
+@conformance.given(loop=lambda case: judged(), **SMALL)
+def test_case(case):
+    assert case.data.rows <= 5
+"""
+    result = _run(stand_in, source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Data(rows=6,*"])
+
+
+def test_the_smallest_case_is_one_that_was_asked_for(stand_in: pytest.Pytester) -> None:
+    source = """
+@settings(max_examples=400)
+@conformance.given(loop=forgets, optimizers=["Adam"], losses=iter(["log_cosh"]), feeds=["generator"])
+def test_loop():
+    pass
+"""
+    result = _run(stand_in, source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*'kernel_regularizer'*", "*name='log_cosh'*", "*name='Adam'*", "*feed='generator'*"])
 
 
 def test_what_failed_comes_first_from_the_database(stand_in: pytest.Pytester) -> None:
@@ -225,7 +339,8 @@ def test_loop(case):
 def test_what_the_baseline_knows_passes(stand_in: pytest.Pytester) -> None:
     entry = {"signature": "trainer/loss/mask_ignored", "sentence": "We know."}
     (stand_in.path / "known.json").write_text(json.dumps({"format": 2, "findings": [entry]}), "utf-8")
-    _run(stand_in, WRONG, "--conformance-baseline=known.json").assert_outcomes(passed=1)
+    source = WRONG.replace("max_examples=400", "max_examples=30").replace("loop=forgets", "loop=loop, **SMALL")
+    _run(stand_in, source, "--conformance-baseline=known.json").assert_outcomes(passed=1)
 
 
 def test_the_marker_selects_tests_over_drawn_cases(stand_in: pytest.Pytester) -> None:

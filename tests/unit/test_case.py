@@ -10,9 +10,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.vendor import pretty
 
+from conformance import case as case_module
 from conformance.arm import Arm, Placement, arms, parse_arm, parse_execution, parse_placement, parse_trainer
-from conformance.case import FORMAT, from_data, from_json, load_case, save_case, to_data, to_json
+from conformance.case import FORMAT, Node, code_of, from_data, from_json, load_case, save_case, to_data, to_json
+from conformance.cases import entries, load
 from conformance.errors import CaseError, UsageError
 from conformance.frozen import FrozenMap, freeze, thaw
 
@@ -245,3 +248,32 @@ def test_arms_are_the_product_of_their_axes_in_order() -> None:
         "loop/mirrored:2/graph",
     ]
     assert len({Arm("fit"), *made}) == 4
+
+
+def test_a_case_shows_itself_as_the_code_that_makes_it_without_defaults() -> None:
+    shown = repr(load("clipnorm"))
+    assert shown == (
+        "Case(model=Model(inputs=(Input(name='x', shape=(1,)),), nodes=(Node(name='dense', layer='Dense',"
+        " config={'units': 1}, inputs=('x',)),), outputs=('dense',)), losses=(Loss(name='mean_squared_error'),),"
+        " optimizer=Optimizer(name='SGD', config={'clipnorm': 0.125, 'learning_rate': 0.125}),"
+        " data=Data(rows=2, batch_size=2))"
+    )
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in entries()])
+def test_what_a_case_shows_makes_it_again(name: str) -> None:
+    made = load(name)
+    lines = code_of(made)
+    for code in (repr(made), "\n".join(lines), pretty.pretty(made)):
+        again = eval(code, dict(vars(case_module)))  # noqa: S307 - code of ours
+        assert again == made
+        assert hash(again) == hash(made)
+    # A long shape or list of options is not broken.
+    assert len(lines) <= 25
+    assert all(len(line) <= 120 for line in lines)
+
+
+def test_a_dictionary_will_do_for_options() -> None:
+    node = Node(name="dense", layer="Dense", config={"kernel_regularizer": {"l2": 0.5}}, inputs=("x",))  # type: ignore[arg-type]
+    assert node.config == FrozenMap(kernel_regularizer=FrozenMap(l2=0.5))
+    assert hash(node)

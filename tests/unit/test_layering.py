@@ -29,6 +29,7 @@ FOLDERS = {
 ROOMS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
+        "untraced",
         "frozen",
         "stage",
         "versions",
@@ -52,7 +53,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("data", "validation", "functions", "verdict", "baseline"),
     ("history",),
     ("strategies.*", "strategies"),
-    ("simplicity", "traits", "sketch", "passes.*", "passes"),
+    ("imports", "simplicity", "traits", "sketch", "passes.*", "passes"),
     ("cases.*", "cases"),
     ("build",),
     ("several",),
@@ -93,6 +94,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ),
     ("defaults",),
     ("api", "info"),
+    ("first_failure",),
     ("drawn",),
     ("plugin.*", "plugin"),
     ("cli.*", "cli", "cases.make"),

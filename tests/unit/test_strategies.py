@@ -35,6 +35,8 @@ from conformance.frozen import FrozenMap
 from conformance.layers import LAYERS
 from conformance.losses import LOSSES
 from conformance.optimizers import CLIPPING, COMMON, OPTIMIZERS
+from conformance.strategies.body import _owners
+from conformance.strategies.graph import Graph
 from conformance.strategies.options import settings as option_settings
 from conformance.strategies.register_layer import REGISTERED
 from conformance.strategies.register_loss import REGISTERED_LOSSES
@@ -555,3 +557,11 @@ def test_the_folder_refuses_to_be_imported_under_its_bare_name() -> None:
     assert done.stderr.splitlines()[-1] == (
         "ImportError: 'strategies' is a folder of keras-conformance; import it as conformance.strategies"
     )
+
+
+def test_no_layer_of_real_values_is_called_again_on_indices() -> None:
+    graph = Graph()
+    values, indices = graph.input((4,), None), graph.input((4,), 3)
+    dense = graph.call("Dense", {"units": 4}, values)
+    assert _owners(graph, dense) == [dense]
+    assert _owners(graph, indices) == []
