@@ -23,10 +23,10 @@ from conformance.training import Training
 from conformance.user_callbacks import maker
 from conformance.user_data import class_weights, read, validation_rows
 from conformance.user_parts import (
-    by_output,
     check_metrics,
     check_names,
     check_optimizers,
+    made_losses,
     made_metrics,
     made_model,
     made_optimizer,
@@ -150,7 +150,7 @@ def check(
         parts = Parts(
             lambda: made_model(model, rows),
             lambda: made_optimizer(optimizer),
-            lambda: by_output(loss, model, rows),
+            lambda: made_losses(loss, model, rows),
             weights,
             lambda: made_metrics(metrics, rows, model),
             built_first=False,

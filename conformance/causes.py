@@ -113,10 +113,11 @@ _ENTRIES = (
     CauseEntry(
         "loss_reduced_over_wrong_axis",
         "The loss is averaged over the wrong axis: over the rows and not over the units of an output, whose losses are"
-        " added up.",
+        " added up; or over each masked sequence by itself, so that a step of a short one counts more.",
         "Average over all axes, `loss = tf.reduce_mean(tf.square(y - predictions))`, or over a sample's and then the"
         " batch's, `loss = tf.reduce_mean(keras.losses.mean_squared_error(y, predictions))`: of what is no scalar a"
-        " tape differentiates the sum.",
+        " tape differentiates the sum. Of masked sequences, divide all that counts by the number of it:"
+        " `loss = tf.reduce_sum(losses * mask) / tf.reduce_sum(mask)`.",
         "4.4",
         Stage.LOSS,
     ),
@@ -570,6 +571,17 @@ _ENTRIES = (
         " `calls.on_train_batch_begin(step)` and so on, until `model.stop_training` is set.",
         None,
         Stage.BATCH,
+    ),
+    CauseEntry(
+        "metric_not_updated",
+        "A metric of the model, such as the mean of the loss that `compile` makes, is never given anything, so that 0 is"
+        " reported for an epoch, whatever a `train_step` returns under the metric's name.",
+        "In `train_step`, give every one of `self.metrics` what it reports,"
+        " `metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])` for the mean of the loss and"
+        " `metric.update_state(y, y_pred)` for the others, and return what they hold:"
+        " `return {metric.name: metric.result() for metric in self.metrics}`.",
+        "9.1",
+        Stage.LOGS,
     ),
 )
 

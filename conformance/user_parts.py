@@ -172,6 +172,11 @@ def by_output(given: Any, make: Callable[[], Any], rows: Arrays) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
+def made_losses(given: Any, make: Callable[[], Any], rows: Arrays) -> list[Any]:
+    """The losses in the outputs' order; of a class one is made, as `compile` does it."""
+    return [item() if isinstance(item, type) else item for item in by_output(given, make, rows)]
+
+
 def made_metrics(given: Sequence[Any], rows: Arrays, make: Callable[[], Any]) -> list[list[Any]]:
     """New metrics for every output."""
     return [[_made_metric(item, target) for item in given] for target in rows.y]

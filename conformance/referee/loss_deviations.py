@@ -13,6 +13,7 @@ from conformance.referee.loss_clauses import (
     activity,
     added,
     divisor_of,
+    expanded,
     quotient,
     reduced,
     regularization,
@@ -138,6 +139,23 @@ def _wrong_axis(evaluator: Evaluator) -> Iterator[Variant]:
 
     if any(shape and shape[-1] and shape[-1] > 1 for shape in evaluator.output_shapes):
         yield Variant({"reduced": over_rows}, "the mean over the rows alone, a vector whose sum is differentiated")
+
+    def by_sequence(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if any(mask is None or value.shape.rank < 2 for value, mask in zip(values, masks, strict=True)):
+            return reduced(scene, output, values, weights, masks)
+        means = []
+        for value, weight, mask in zip(values, weights, masks, strict=True):
+            counts = tf.cast(tf.broadcast_to(mask, tf.shape(value)), value.dtype)
+            factor = counts if weight is None else counts * expanded(weight, value)
+            within = tuple(range(1, value.shape.rank))
+            sums = tf.reduce_sum(tf.where(counts > 0, value * factor, 0.0), within)
+            means.append(tf.reduce_sum(tf.math.divide_no_nan(sums, tf.reduce_sum(counts, within))) / scene.rows)
+        return means
+
+    if evaluator.masked:
+        yield Variant({"reduced": by_sequence}, "the mean over each sequence, and then over the sequences")
 
 
 def _summed(evaluator: Evaluator) -> Iterator[Variant]:

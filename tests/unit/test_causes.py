@@ -68,7 +68,7 @@ CONTRACT = [
     "raises_in_one_arm",
     "unexplained",
 ]
-ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained", "callbacks_not_called"]
+ADDED = ["batch_skipped", "raises_in_every_arm", "model_not_trained", "callbacks_not_called", "metric_not_updated"]
 
 # Nothing is computed otherwise (but rounded), or it is not known what.
 WITHOUT_CLAUSE = {
