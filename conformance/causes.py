@@ -262,7 +262,8 @@ _ENTRIES = (
         "accumulation_tail",
         "A group of accumulated gradients is cut short: what an epoch or the training leaves over is applied or thrown"
         " away at its end, or an update has the last gradient of its group alone.",
-        "Count the steps through all epochs, and let what is left over wait for the next one:"
+        "Add up gradients and not losses, of which a tape knows what it recorded alone: `total.assign_add(gradient)`."
+        " Count the steps through all epochs, and let what is left over wait for the next one:"
         " `if (step + 1) % accumulation_steps == 0:`. The optimizer does so by itself:"
         " `optimizer = keras.optimizers.SGD(gradient_accumulation_steps=4)`.",
         "6.3",
@@ -574,8 +575,8 @@ _ENTRIES = (
     ),
     CauseEntry(
         "metric_not_updated",
-        "A metric of the model, such as the mean of the loss that `compile` makes, is never given anything, so that 0 is"
-        " reported for an epoch, whatever a `train_step` returns under the metric's name.",
+        "A metric of the model, such as the mean of the loss, is never given anything, so that 0 is reported for an"
+        " epoch, whatever a training step returns under the metric's name.",
         "In `train_step`, give every one of `self.metrics` what it reports,"
         " `metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])` for the mean of the loss and"
         " `metric.update_state(y, y_pred)` for the others, and return what they hold:"

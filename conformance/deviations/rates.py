@@ -10,14 +10,22 @@ import math
 from collections.abc import Mapping
 
 from conformance.deviations.context import Context, Replay
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 
 
 def _rates(context: Context) -> tuple[Mapping[int, float], Mapping[int, float]] | None:
     """The rates of both arms, where it is by them that the two differ first, and they have the same steps."""
-    found, seen, due = context.difference, context.suspect.rates, context.reference.rates
+    found = context.difference
     if found.stage is not Stage.UPDATE or not found.name.endswith("learning_rate"):
         return None
+    seen, due = (
+        {
+            step: float(parts[0])
+            for (step, stage, name), parts in trace.values.items()
+            if stage is Stage.UPDATE and name == found.name and step != FINAL
+        }
+        for trace in (context.suspect, context.reference)
+    )
     return (seen, due) if len(seen) > 1 and seen.keys() == due.keys() else None
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import parts
 import tensorflow as tf
-from parts import Loop, given
+from parts import Asked, given
 
 
 def pretrained_base_and_head() -> Any:
@@ -140,16 +140,40 @@ def weighted_average(model: Any, optimizer: Any, x: Any, y: Any, sample_weight: 
     return loss
 
 
+def loss_returned_by_a_train_step() -> Any:
+    class Enhancer(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+            gradients = tape.gradient(loss, self.trainable_weights)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+            return {"loss": loss}
+
+    made = parts.dense()
+    return Enhancer(made.inputs, made.outputs)
+
+
 def class_weight_in_a_train_step() -> Any:
     class Grader(keras.Model):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.loss_tracker = keras.metrics.Mean(name="loss")
+
         def train_step(self, data: Any) -> dict[str, Any]:
-            x, y, _class_weight = data
+            x, y, *_ = data
             with tf.GradientTape() as tape:
                 grade_out = self(x, training=True)
-                grade_loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, grade_out))
+                losses = keras.losses.sparse_categorical_crossentropy(y, grade_out)
+                grade_loss = tf.reduce_mean(losses)
             grads = tape.gradient(grade_loss, self.trainable_weights)
             self.optimizer.apply_gradients(zip(grads, self.trainable_weights, strict=True))
-            return {"loss": grade_loss}
+            self.loss_tracker.update_state(grade_loss)
+            return {"loss": self.loss_tracker.result()}
+
+        @property
+        def metrics(self) -> list[Any]:
+            return [self.loss_tracker]
 
     made = parts.classifier()
     return Grader(made.inputs, made.outputs)
@@ -165,10 +189,9 @@ def loss_weights_in_a_train_step() -> Any:
             x, y = data
             with tf.GradientTape() as tape:
                 y_pred = self(x, training=True)
-                loss = sum(
-                    tf.reduce_mean(keras.losses.mean_squared_error(wanted, seen))
-                    for wanted, seen in zip(y, y_pred, strict=True)
-                )
+                pairs = zip(y, y_pred, strict=True)
+                losses = [tf.reduce_mean(keras.losses.mean_squared_error(*pair)) for pair in pairs]
+                loss = losses[0] + losses[1]
             trainable_vars = self.trainable_variables
             self.optimizer.apply_gradients(zip(tape.gradient(loss, trainable_vars), trainable_vars, strict=True))
             self.loss_tracker.update_state(loss)
@@ -185,15 +208,15 @@ def loss_weights_in_a_train_step() -> Any:
 def mean_over_batches(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
     losses = []
     for _ in range(epochs):
-        total, batches = 0.0, 0
+        total, count = 0.0, 0
         for x, y in dataset:
             with tf.GradientTape() as tape:
                 loss = loss_fn(y, model(x, training=True))
             grads = tape.gradient(loss, model.trainable_weights)
             optimizer.apply_gradients(zip(grads, model.trainable_weights, strict=True))
             total += float(loss)
-            batches += 1
-        losses.append(total / batches)
+            count += 1
+        losses.append(total / count)
     return losses
 
 
@@ -248,9 +271,7 @@ def validation_in_training_mode(
     return history
 
 
-def whole_batches_of_arrays(
-    model: Any, optimizer: Any, x: Any, y: Any, batch_size: int, epochs: int
-) -> list[float]:
+def whole_batches_of_arrays(model: Any, optimizer: Any, x: Any, y: Any, batch_size: int, epochs: int) -> list[float]:
     n_batches = int(len(x) / batch_size)
     history = []
     for _ in range(epochs):
@@ -387,26 +408,6 @@ def loss_as_python_numbers(model: Any, optimizer: Any, loss_fn: Any, dataset: An
     return history
 
 
-def compiled_every_epoch(model: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int) -> list[float]:
-    history = []
-    for _ in range(epochs):
-        model.compile(optimizer=keras.optimizers.Adam(0.01), loss=loss_fn)
-        fitted = model.fit(x, y, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
-        history += fitted.history["loss"]
-    return history
-
-
-def compiled_every_epoch_with_its_optimizer(
-    model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int
-) -> list[float]:
-    history = []
-    for _ in range(epochs):
-        model.compile(optimizer=type(optimizer).from_config(optimizer.get_config()), loss=loss_fn)
-        fitted = model.fit(x, y, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
-        history += fitted.history["loss"]
-    return history
-
-
 def scheduler_stepped_inside(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
     class Decay:
         def __init__(self) -> None:
@@ -428,7 +429,13 @@ def scheduler_stepped_inside(model: Any, optimizer: Any, loss_fn: Any, dataset: 
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    return [float(np.mean([train_step(x, y) for x, y in dataset])) for _ in range(epochs)]
+    history = []
+    for _ in range(epochs):
+        losses: list[float] = []
+        for x, y in dataset:
+            losses.append(float(train_step(x, y)))
+        history.append(float(np.mean(losses)))
+    return history
 
 
 def halving() -> list[Any]:
@@ -472,33 +479,6 @@ def with_constraints(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epo
     return history
 
 
-def with_constraints_compiled(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
-    @tf.function(jit_compile=True)
-    def train_step(batch_x: Any, batch_y: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = loss_fn(batch_y, model(batch_x, training=True))
-        gradient = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradient, model.trainable_variables, strict=True))
-        return loss
-
-    return [float(np.mean([train_step(x, y) for x, y in dataset])) for _ in range(epochs)]
-
-
-def initialized_anew(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int) -> Any:
-    model = keras.models.clone_model(model)
-    history = []
-    for _ in range(epochs):
-        losses = []
-        for it in range(0, len(x), batch_size):
-            with tf.GradientTape() as tape:
-                loss = loss_fn(y[it : it + batch_size], model(x[it : it + batch_size], training=True))
-            grads = tape.gradient(loss, model.trainable_variables)
-            optimizer.apply_gradients(zip(grads, model.trainable_variables, strict=True))
-            losses.append(float(loss))
-        history.append(float(np.mean(losses)))
-    return history
-
-
 def shuffled_by_hand(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, batch_size: int, epochs: int) -> Any:
     rng = np.random.default_rng(0)
     history = []
@@ -517,62 +497,77 @@ def shuffled_by_hand(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any, b
     return history
 
 
-def trained_on_batches(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
-    model.compile(optimizer=optimizer, loss=loss_fn)
-    history = []
-    for _ in range(epochs):
-        losses = [model.train_on_batch(x, y) for x, y in dataset]
-        history.append(float(np.mean(losses)))
-    return history
-
-
-LOOPS: tuple[Loop, ...] = (
-    Loop("transfer_learning", "training_flag_false", transfer_learning,
-         given(pretrained_base_and_head, parts.three_classes, loss=keras.losses.SparseCategoricalCrossentropy,
-               metrics=("accuracy",), epochs=2, optimizer=parts.adam)),
-    Loop("flat_labels", "label_shape_broadcast", flat_labels, given(parts.dense, parts.flat_targets)),
-    Loop("train_step_of_a_classifier", "regularization_omitted", None,
-         given(train_step_of_a_classifier, parts.three_classes, loss="sparse_categorical_crossentropy")),
-    Loop("several_terms", "regularization_omitted", several_terms,
-         given(detector, boxes_and_confidence, loss=["mse", "binary_crossentropy"])),
-    Loop("mask_by_hand", "mask_ignored", mask_by_hand, given(parts.masked, parts.sentences)),
-    Loop("mask_by_sentence", "loss_reduced_over_wrong_axis", mask_by_sentence, given(parts.masked, parts.sentences)),
-    Loop("weighted_average", "sample_weight_normalization", weighted_average,
-         given(parts.dense, parts.weighted, loss="mae")),
-    Loop("class_weight_in_a_train_step", "class_weight_ignored", None,
-         given(class_weight_in_a_train_step, parts.three_classes, loss="sparse_categorical_crossentropy",
-               class_weight={0: 1.0, 1: 2.0, 2: 0.5})),
-    Loop("loss_weights_in_a_train_step", "loss_weights_ignored", None,
-         given(loss_weights_in_a_train_step, parts.two_targets, loss=["mse", "mse"], loss_weights=[1.0, 0.25])),
-    Loop("mean_over_batches", "epoch_loss_unweighted", mean_over_batches,
-         given(parts.dense, parts.ten_rows, epochs=2)),
-    Loop("metrics_through_all_epochs", "metric_not_reset", metrics_through_all_epochs,
-         given(parts.classifier, parts.three_classes, loss="sparse_categorical_crossentropy", metrics=("accuracy",),
-               epochs=2)),
-    Loop("validation_in_training_mode", "evaluation_in_training_mode", validation_in_training_mode,
-         given(parts.normalized, parts.regression, validation_data=parts.held_out, epochs=2)),
-    Loop("whole_batches_of_arrays", "partial_batch_dropped", whole_batches_of_arrays,
-         given(parts.dense, parts.ten_rows, loss="mae", epochs=2, optimizer=parts.adam)),
-    Loop("scheduler_of_fit", "callbacks_not_called", scheduler_of_fit,
-         given(parts.dense, parts.regression, epochs=2, callbacks=scheduler)),
-    Loop("accumulated_losses", "accumulation_not_averaged", accumulated_losses,
-         given(parts.dense, parts.regression, optimizer=parts.accumulating, epochs=2)),
-    Loop("accumulator_of_sums", "accumulation_not_averaged", accumulator_of_sums,
-         given(parts.dense, parts.regression, optimizer=parts.accumulating, epochs=2)),
-    Loop("scaled_as_in_keras_2", "raises_in_one_arm", scaled_as_in_keras_2,
-         given(parts.in_half_precision, parts.regression, optimizer=parts.loss_scaling)),
-    Loop("wrapped_and_left_at_that", "loss_scaling_missing", wrapped_and_left_at_that,
-         given(parts.in_half_precision, parts.regression, optimizer=loss_scaling_adamw)),
-    Loop("loss_as_python_numbers", "raises_in_one_arm", loss_as_python_numbers, given(parts.dense, parts.regression)),
-    Loop("compiled_every_epoch", "optimizer_state_reset", compiled_every_epoch,
-         given(parts.dense, parts.regression, optimizer=parts.adam, epochs=2)),
-    Loop("compiled_every_epoch_with_its_optimizer", "optimizer_state_reset", compiled_every_epoch_with_its_optimizer,
-         given(parts.dense, parts.regression, optimizer=parts.adam, epochs=2)),
-    Loop("scheduler_stepped_inside", "learning_rate_frozen", scheduler_stepped_inside,
-         given(parts.dense, parts.twelve_rows, callbacks=halving)),
-    Loop("with_constraints", None, with_constraints, given(max_norm, parts.regression, epochs=2)),
-    Loop("with_constraints_compiled", None, with_constraints_compiled, given(max_norm, parts.regression, epochs=2)),
-    Loop("initialized_anew", "initial_weights_differ", initialized_anew, given(parts.dense, parts.regression)),
-    Loop("shuffled_by_hand", "data_order_differs", shuffled_by_hand, given(parts.dense, parts.regression, epochs=2)),
-    Loop("trained_on_batches", None, trained_on_batches, given(parts.dense, parts.twelve_rows, epochs=2)),
-)
+ASKED: dict[str, Asked] = {
+    "transfer_learning": Asked(
+        transfer_learning,
+        given(
+            pretrained_base_and_head,
+            parts.three_classes,
+            loss=keras.losses.SparseCategoricalCrossentropy,
+            metrics=("accuracy",),
+            epochs=2,
+            optimizer=parts.adam,
+        ),
+    ),
+    "flat_labels": Asked(flat_labels, given(parts.dense, parts.flat_targets)),
+    "train_step_of_a_classifier": Asked(
+        None, given(train_step_of_a_classifier, parts.three_classes, loss="sparse_categorical_crossentropy")
+    ),
+    "several_terms": Asked(several_terms, given(detector, boxes_and_confidence, loss=["mse", "binary_crossentropy"])),
+    "mask_by_hand": Asked(mask_by_hand, given(parts.masked, parts.sentences)),
+    "mask_by_sentence": Asked(mask_by_sentence, given(parts.masked, parts.sentences)),
+    "weighted_average": Asked(weighted_average, given(parts.dense, parts.weighted, loss="mae")),
+    "class_weight_in_a_train_step": Asked(
+        None,
+        given(
+            class_weight_in_a_train_step,
+            parts.three_classes,
+            loss="sparse_categorical_crossentropy",
+            class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+        ),
+    ),
+    "loss_weights_in_a_train_step": Asked(
+        None,
+        given(loss_weights_in_a_train_step, parts.two_targets, loss=["mse", "mse"], loss_weights=[1.0, 0.25]),
+    ),
+    "loss_returned_by_a_train_step": Asked(None, given(loss_returned_by_a_train_step, parts.regression)),
+    "mean_over_batches": Asked(mean_over_batches, given(parts.dense, parts.ten_rows, epochs=2)),
+    "metrics_through_all_epochs": Asked(
+        metrics_through_all_epochs,
+        given(
+            parts.classifier,
+            parts.three_classes,
+            loss="sparse_categorical_crossentropy",
+            metrics=("accuracy",),
+            epochs=2,
+        ),
+    ),
+    "validation_in_training_mode": Asked(
+        validation_in_training_mode,
+        given(parts.normalized, parts.regression, validation_data=parts.held_out, epochs=2),
+    ),
+    "whole_batches_of_arrays": Asked(
+        whole_batches_of_arrays,
+        given(parts.dense, parts.ten_rows, loss="mae", epochs=2, optimizer=parts.adam),
+    ),
+    "shuffled_by_hand": Asked(shuffled_by_hand, given(parts.dense, parts.regression, epochs=2)),
+    "scheduler_of_fit": Asked(scheduler_of_fit, given(parts.dense, parts.regression, epochs=2, callbacks=scheduler)),
+    "scheduler_stepped_inside": Asked(
+        scheduler_stepped_inside, given(parts.dense, parts.twelve_rows, callbacks=halving)
+    ),
+    "accumulated_losses": Asked(
+        accumulated_losses, given(parts.dense, parts.regression, optimizer=parts.accumulating, epochs=2)
+    ),
+    "accumulator_of_sums": Asked(
+        accumulator_of_sums, given(parts.dense, parts.regression, optimizer=parts.accumulating, epochs=2)
+    ),
+    "scaled_as_in_keras_2": Asked(
+        scaled_as_in_keras_2, given(parts.in_half_precision, parts.regression, optimizer=parts.loss_scaling)
+    ),
+    "wrapped_and_left_at_that": Asked(
+        wrapped_and_left_at_that, given(parts.in_half_precision, parts.regression, optimizer=loss_scaling_adamw)
+    ),
+    "loss_as_python_numbers": Asked(loss_as_python_numbers, given(parts.dense, parts.regression)),
+    "with_constraints": Asked(with_constraints, given(max_norm, parts.regression, epochs=2)),
+}
+"""By the names of the questions."""

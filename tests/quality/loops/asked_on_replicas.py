@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import parts
 import tensorflow as tf
-from parts import BATCH, Loop, given
+from parts import BATCH, Asked, given
 
 
 class DividedByAConstant(keras.losses.Loss):
@@ -50,9 +50,7 @@ def reduced_by_the_mean(model: Any, optimizer: Any, dataset: Any, epochs: int, s
     return history
 
 
-def whole_dataset_on_every_replica(
-    model: Any, optimizer: Any, dataset: Any, epochs: int, strategy: Any
-) -> list[float]:
+def whole_dataset_on_every_replica(model: Any, optimizer: Any, dataset: Any, epochs: int, strategy: Any) -> list[float]:
     def train_step(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             per_example_loss = keras.losses.mean_squared_error(y, model(x, training=True))
@@ -110,61 +108,45 @@ def share_reported_by_a_train_step() -> Any:
                 loss = tf.nn.compute_average_loss(per_example_loss, global_batch_size=BATCH)
             gradients = tape.gradient(loss, self.trainable_variables)
             self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-            return {"loss": loss}
+            for metric in self.metrics:
+                if metric.name == "loss":
+                    metric.update_state(loss)
+                else:
+                    metric.update_state(y, y_pred)
+            return {metric.name: metric.result() for metric in self.metrics}
 
     made = parts.dense()
     return CustomModel(made.inputs, made.outputs)
+
+
+def statistics_of_a_replica() -> Any:
+    return keras.Sequential(
+        [
+            keras.Input((parts.WIDTH,)),
+            keras.layers.Dense(4, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.Dense(1),
+        ]
+    )
 
 
 def clipnorm() -> Any:
     return keras.optimizers.Adam(0.01, clipnorm=0.1)
 
 
-def updated_under_a_condition() -> Any:
-    """A model that updates every second batch, for which `apply_gradients` stands in a `tf.cond`."""
-
-    class CustomTrainStep(keras.Model):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.n_acum_step = tf.Variable(
-                0, dtype=tf.int32, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-            )
-
-        def train_step(self, data: Any) -> dict[str, Any]:
-            self.n_acum_step.assign_add(1)
-            x, y = data
-            with tf.GradientTape() as tape:
-                y_pred = self(x, training=True)
-                loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
-            gradients = tape.gradient(loss, self.trainable_variables)
-            tf.cond(self.n_acum_step > 0, lambda: self.apply_accu_gradients(gradients), lambda: None)
-            return self.compute_metrics(x, y, y_pred)
-
-        def apply_accu_gradients(self, gradients: Any) -> None:
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-
-    made = parts.dense()
-    return CustomTrainStep(made.inputs, made.outputs)
-
-
-LOOPS: tuple[Loop, ...] = (
-    Loop("clipped_by_the_optimizer", "clip_order", None,
-         given(parts.dense, parts.regression, optimizer=clipnorm), replicas=(1, 2)),
-    Loop("divided_by_a_constant", "replica_loss_scaled_twice", None,
-         given(parts.dense, parts.regression, loss=DividedByAConstant), replicas=(1, 2)),
-    Loop("mean_of_a_replica", "replica_loss_not_scaled", None,
-         given(parts.dense, parts.regression, loss=mean_of_a_replica), replicas=(1, 2)),
-    Loop("reduced_by_the_mean", "replica_reported_loss", reduced_by_the_mean,
-         given(parts.dense, parts.regression), replicas=(1, 2)),
-    Loop("whole_dataset_on_every_replica", "replica_data_not_split", whole_dataset_on_every_replica,
-         given(parts.dense, parts.regression), replicas=(1, 2)),
-    Loop("penalty_of_every_replica", "replica_regularization_not_scaled", penalty_of_every_replica,
-         given(parts.regularized, parts.regression), replicas=(1, 2)),
-    Loop("share_reported_by_a_train_step", "replica_reported_loss", None,
-         given(share_reported_by_a_train_step, parts.regression), replicas=(1, 2)),
-    Loop("statistics_of_a_replica", "replica_local_statistics", None,
-         given(parts.normalized, parts.regression), replicas=(1, 2)),
-    Loop("mse_of_keras_3", None, None, given(parts.dense, parts.regression), replicas=(1, 2)),
-    Loop("updated_under_a_condition", "raises_in_one_arm", None,
-         given(updated_under_a_condition, parts.regression), replicas=(1, 2)),
-)
+ASKED: dict[str, Asked] = {
+    name: Asked(loop, arguments, replicas=(1, 2))
+    for name, loop, arguments in (
+        ("clipped_by_the_optimizer", None, given(parts.dense, parts.regression, optimizer=clipnorm)),
+        ("accumulated_by_the_optimizer", None, given(parts.dense, parts.regression, optimizer=parts.accumulating)),
+        ("mean_of_a_replica", None, given(parts.dense, parts.regression, loss=mean_of_a_replica)),
+        ("divided_by_a_constant", None, given(parts.dense, parts.regression, loss=DividedByAConstant)),
+        ("mse_of_keras_3", None, given(parts.dense, parts.regression)),
+        ("statistics_of_a_replica", None, given(statistics_of_a_replica, parts.regression)),
+        ("share_reported_by_a_train_step", None, given(share_reported_by_a_train_step, parts.regression)),
+        ("reduced_by_the_mean", reduced_by_the_mean, given(parts.dense, parts.regression)),
+        ("whole_dataset_on_every_replica", whole_dataset_on_every_replica, given(parts.dense, parts.regression)),
+        ("penalty_of_every_replica", penalty_of_every_replica, given(parts.regularized, parts.regression)),
+    )
+}
+"""By the names of the questions."""

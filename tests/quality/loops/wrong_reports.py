@@ -199,9 +199,37 @@ def evaluated_in_training_mode(
 
 _TWICE = given(parts.dense, parts.regression, epochs=2)
 _WITH_METRIC = given(parts.dense, parts.regression, epochs=2, metrics=("mae",))
+
+
+def loss_returned_and_metric_forgotten() -> Any:
+    """The loss is only returned, and `fit` takes an epoch's numbers from the model's metrics, which are given nothing.
+
+    Right: `metric.update_state(...)`, for each of `self.metrics`
+    """
+
+    class Regression(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                y_pred = self(x, training=True)
+                loss = self.compute_loss(y=y, y_pred=y_pred)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {metric.name: loss if metric.name == "loss" else metric.result() for metric in self.metrics}
+
+    made = parts.dense()
+    return Regression(made.inputs, made.outputs)
+
+
 _HELD_OUT = {"validation_data": parts.held_out}
 
 LOOPS = (
+    Loop(
+        "loss_returned_and_metric_forgotten",
+        "metric_not_updated",
+        None,
+        given(loss_returned_and_metric_forgotten, parts.ten_rows, epochs=2, metrics=("mae",)),
+    ),
     Loop("metric_never_reset", "metric_not_reset", metric_never_reset, _WITH_METRIC),
     Loop("loss_never_reset", "metric_not_reset", loss_never_reset, _TWICE),
     Loop(
