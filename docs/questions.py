@@ -195,10 +195,10 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
             (
                 (
                     'return {"loss": loss}',
-                    "for metric in self.metrics:\n"
-                    '    if metric.name == "loss":\n'
-                    "        metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])\n"
-                    "return {metric.name: metric.result() for metric in self.metrics}",
+                    """for metric in self.metrics:
+    if metric.name == "loss":
+        metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])
+return {metric.name: metric.result() for metric in self.metrics}""",
                 ),
             ),
         ),
@@ -273,8 +273,8 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
             (
                 (
                     "for _ in range(epochs):",
-                    "for epoch in range(epochs):\n"
-                    "    optimizer.learning_rate = halved_each_epoch(epoch, float(optimizer.learning_rate))",
+                    """for epoch in range(epochs):
+    optimizer.learning_rate = halved_each_epoch(epoch, float(optimizer.learning_rate))""",
                 ),
             ),
         ),

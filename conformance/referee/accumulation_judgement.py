@@ -78,12 +78,12 @@ def judge_accumulation(
                     fits[way] = False
                     if first is None and way == _MEAN:
                         first = Departure(Stage.GRADIENT, step, name, seen[0], wanted, off, limit)
-    told = next((way for way in (_SUM, _LAST, _PART) if fits[way]), None)
+    did = next((way for way in (_SUM, _LAST, _PART) if fits[way]), None)
     if fits[_MEAN] or (causes and fits[_FEWER]):
         pass
-    elif told is not None:
-        name = "accumulation_not_averaged" if told is _SUM else "accumulation_tail"
-        causes.append(Named(name, True, (f"{told}, at {len(sizes)} of {len(sizes)} updates",)))
+    elif did is not None:
+        cause = "accumulation_not_averaged" if did is _SUM else "accumulation_tail"
+        causes.append(Named(cause, True, (f"{did}, at {len(sizes)} of {len(sizes)} updates",)))
     elif first is not None and not causes:
         return [first]
     if not causes:

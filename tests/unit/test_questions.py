@@ -11,12 +11,12 @@ import pytest
 
 from conformance.causes import CAUSES
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs"))
 
 import pages
 import questions
 
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "questions.md"
 WORDS = 1500
 """As many as are read in some five minutes, lines of code not counted."""
