@@ -138,8 +138,10 @@ _ENTRIES = (
     ),
     CauseEntry(
         "sample_weight_ignored",
-        "The losses are not multiplied with their sample weights.",
-        "Pass them on: `loss = loss_fn(y, predictions, sample_weight=sample_weight)`.",
+        "The losses are not multiplied with their sample weights, or each with all of them, where weights (n, 1) are"
+        " broadcast against losses (n,).",
+        "Pass them on: `loss = loss_fn(y, predictions, sample_weight=sample_weight)`. By hand, give them the shape of"
+        " the losses: `losses * tf.reshape(sample_weight, tf.shape(losses))`.",
         "4.3",
         Stage.LOSS,
     ),
@@ -324,7 +326,8 @@ _ENTRIES = (
     ),
     CauseEntry(
         "epoch_loss_unweighted",
-        "The loss of an epoch is the plain mean over its batches: a row of the smaller last batch counts more.",
+        "The loss of an epoch, or a metric, is the plain mean over its batches: a row of the smaller last batch counts"
+        " more.",
         "Weigh every batch with its rows: `mean.update_state(loss, sample_weight=tf.shape(x)[0])`, or"
         " `np.average(losses, weights=rows)`.",
         "9.1",
@@ -332,7 +335,7 @@ _ENTRIES = (
     ),
     CauseEntry(
         "epoch_loss_last_batch",
-        "The loss reported for an epoch is that of its last batch.",
+        "The loss that is reported for an epoch, or a metric, is that of its last batch.",
         "Report the mean over the epoch: `mean.update_state(loss, sample_weight=tf.shape(x)[0])` at every step, and"
         " `history.append(float(mean.result()))` at the end.",
         "9.1",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from conformance.referee.clause import clause
+from conformance.referee.common_loss_rules import aligned
 from conformance.referee.loss_rules import counted, per_sample
 from conformance.referee.scene import Part, Rules, Scene
 
@@ -20,7 +21,7 @@ GUIDE = "https://www.tensorflow.org/tutorials/distribute/custom_training"
 @clause("4.1", source="https://keras.io/api/losses/#creating-custom-losses")
 def values_of(scene: Scene, part: Part, output: int) -> Any:
     """The losses of an output's samples are what its loss (chapter 3) or the user's function says of its targets and
-    predictions.
+    predictions; a function is given both in one rank, a loss of a class of the user's as they are.
 
     Returns:
         A tensor (rows, ...), or a scalar where a user's function gives one.
@@ -31,8 +32,10 @@ def values_of(scene: Scene, part: Part, output: int) -> Any:
     y_true = part.targets[output]
     if loss.known is not None:
         return per_sample(loss.known, y_true, y_pred)
-    function = getattr(loss.given, "call", loss.given)
-    return tf.cast(function(tf.cast(y_true, y_pred.dtype), y_pred), y_pred.dtype)
+    own = getattr(loss.given, "call", None)
+    y_true = tf.cast(y_true, y_pred.dtype)
+    value = loss.given(*aligned(y_true, y_pred)) if own is None else own(y_true, y_pred)
+    return tf.cast(value, y_pred.dtype)
 
 
 @clause("4.2", source="https://keras.io/guides/understanding_masking_and_padding/")

@@ -45,6 +45,9 @@ def _penalties_omitted(evaluator: Evaluator) -> Iterator[Variant]:
     everything = {"regularization": _nothing, "activity": _nothing, "added": _nothing}
     if penalized or active or evaluator.adds_losses:
         yield Variant(everything, "without anything of model.losses")
+    if penalized:
+        halved = {"regularization": lambda scene, part: 0.5 * regularization(scene, part)}
+        yield Variant(halved, "half of the weights' penalties, as tf.nn.l2_loss has them")
     ranks = {len(evaluator.twin.trainable[name].shape) > 1 for name in evaluator.twin.penalized}
     for matrices, told in ((True, "biases and other vectors"), (False, "matrices")):
         if len(ranks) > 1:
@@ -103,8 +106,11 @@ def _labels_broadcast(evaluator: Evaluator) -> Iterator[Variant]:
 
     def values(scene: Scene, part: Part, output: int) -> Any:
         loss, y_pred = scene.losses[output], part.outputs[output]
-        if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1 or loss.known is None:
+        if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1:
             return values_of(scene, part, output)
+        if loss.known is None:
+            given = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (-1,))
+            return tf.cast(getattr(loss.given, "call", loss.given)(given, y_pred), y_pred.dtype)
         labels = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (1, -1, 1))
         count = tf.shape(y_pred)[0]
         every = (count, count, 1)
@@ -190,11 +196,22 @@ def _mask_ignored(evaluator: Evaluator) -> Iterator[Variant]:
     yield Variant({"reduced": among_all}, "masked samples count in the number that is divided by")
 
 
+def _crossed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+    """Every loss of a replica times every weight of it, which is every loss times their mean."""
+    import tensorflow as tf
+
+    if values[0].shape.rank == 0 or any(weight is None for weight in weights):
+        return reduced(scene, output, values, weights, masks)
+    means = [tf.ones_like(weight) * tf.reduce_mean(weight) for weight in weights]
+    return reduced(scene, output, values, means, masks)
+
+
 def _weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
     if evaluator.weighted:
         yield Variant(
             {"weights_of": lambda scene, part, output, values: part.class_weights}, "as if every weight were 1"
         )
+        yield Variant({"reduced": _crossed}, "losses (n,) times weights (n, 1): every loss with every weight")
 
 
 def _classes_ignored(evaluator: Evaluator) -> Iterator[Variant]:

@@ -290,6 +290,7 @@ def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
         return
     of_metric = next((item for item in reports.metrics if item[0] == name), None)
     if of_metric is not None:
+        yield from _of_batches(reports, *of_metric[1:])
         yield "metric_not_updated", "what it holds of no rows, 0", _nothing
         yield (
             "metric_not_reset",
@@ -304,6 +305,21 @@ def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
             )
         return
     yield from _replays_of_losses(reports, name)
+
+
+def _of_batches(reports: Reports, output: int, metric: tuple[str, Mapping[str, Any]]) -> Iterator[Replayed]:
+    """What people make of the values that a metric has of single batches."""
+
+    def mean(report: Report) -> float:
+        steps = batches_counted(reports.steps_per_epoch, report.step)
+        return float(np.mean([reports.metric(metric, output, [step]) for step in steps]))
+
+    yield "epoch_loss_unweighted", "the plain mean of what the batches have", mean
+    yield (
+        "epoch_loss_last_batch",
+        "what the last batch has",
+        lambda report: reports.metric(metric, output, [report.step]),
+    )
 
 
 def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
