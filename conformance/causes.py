@@ -326,8 +326,7 @@ _ENTRIES = (
     ),
     CauseEntry(
         "epoch_loss_unweighted",
-        "The loss of an epoch, or a metric, is the plain mean over its batches: a row of the smaller last batch counts"
-        " more.",
+        "The loss of an epoch is the plain mean over its batches: a row of the smaller last batch counts more.",
         "Weigh every batch with its rows: `mean.update_state(loss, sample_weight=tf.shape(x)[0])`, or"
         " `np.average(losses, weights=rows)`.",
         "9.1",
