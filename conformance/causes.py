@@ -113,10 +113,11 @@ _ENTRIES = (
     CauseEntry(
         "loss_reduced_over_wrong_axis",
         "The loss is averaged over the wrong axis: over the rows and not over the units of an output, whose losses are"
-        " added up.",
+        " added up; or over each masked sequence by itself, so that a step of a short one counts more.",
         "Average over all axes, `loss = tf.reduce_mean(tf.square(y - predictions))`, or over a sample's and then the"
         " batch's, `loss = tf.reduce_mean(keras.losses.mean_squared_error(y, predictions))`: of what is no scalar a"
-        " tape differentiates the sum.",
+        " tape differentiates the sum. Of masked sequences, divide all that counts by the number of it:"
+        " `loss = tf.reduce_sum(losses * mask) / tf.reduce_sum(mask)`.",
         "4.4",
         Stage.LOSS,
     ),
@@ -137,8 +138,10 @@ _ENTRIES = (
     ),
     CauseEntry(
         "sample_weight_ignored",
-        "The losses are not multiplied with their sample weights.",
-        "Pass them on: `loss = loss_fn(y, predictions, sample_weight=sample_weight)`.",
+        "The losses are not multiplied with their sample weights, or each with all of them, where weights (n, 1) are"
+        " broadcast against losses (n,).",
+        "Pass them on: `loss = loss_fn(y, predictions, sample_weight=sample_weight)`. By hand, give them the shape of"
+        " the losses: `losses * tf.reshape(sample_weight, tf.shape(losses))`.",
         "4.3",
         Stage.LOSS,
     ),
@@ -261,7 +264,8 @@ _ENTRIES = (
         "accumulation_tail",
         "A group of accumulated gradients is cut short: what an epoch or the training leaves over is applied or thrown"
         " away at its end, or an update has the last gradient of its group alone.",
-        "Count the steps through all epochs, and let what is left over wait for the next one:"
+        "Add up gradients and not losses, of which a tape knows what it recorded alone: `total.assign_add(gradient)`."
+        " Count the steps through all epochs, and let what is left over wait for the next one:"
         " `if (step + 1) % accumulation_steps == 0:`. The optimizer does so by itself:"
         " `optimizer = keras.optimizers.SGD(gradient_accumulation_steps=4)`.",
         "6.3",
@@ -330,7 +334,7 @@ _ENTRIES = (
     ),
     CauseEntry(
         "epoch_loss_last_batch",
-        "The loss reported for an epoch is that of its last batch.",
+        "The loss that is reported for an epoch, or a metric, is that of its last batch.",
         "Report the mean over the epoch: `mean.update_state(loss, sample_weight=tf.shape(x)[0])` at every step, and"
         " `history.append(float(mean.result()))` at the end.",
         "9.1",
@@ -587,6 +591,17 @@ _ENTRIES = (
         " where `rows = len(x)`.",
         "4.4",
         Stage.LOSS,
+    ),
+    CauseEntry(
+        "metric_not_updated",
+        "A metric of the model, such as the mean of the loss, is never given anything, so that 0 is reported for an"
+        " epoch, whatever a training step returns under the metric's name.",
+        "In `train_step`, give every one of `self.metrics` what it reports,"
+        " `metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])` for the mean of the loss and"
+        " `metric.update_state(y, y_pred)` for the others, and return what they hold:"
+        " `return {metric.name: metric.result() for metric in self.metrics}`.",
+        "9.1",
+        Stage.LOGS,
     ),
 )
 

@@ -295,7 +295,8 @@ class Judge(Running):
             for arm in (found.suspect, found.reference)
             if (comparison := self.compare(arm, arbiter)) is not None and comparison.first is None
         ]
-        if len(agreed) != 1:
+        # What raises is not right for that the reference loop raises too.
+        if len(agreed) != 1 or self._traces[agreed[0]].error is not None:
             return None
         return found.suspect if agreed[0] == found.reference else found.reference
 

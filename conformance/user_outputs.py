@@ -104,7 +104,7 @@ def flat(given: Any) -> list[Any]:
 
 
 def losses_by_output(given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
-    """The loss of each output.
+    """The loss of each output; of a class one is made, as `compile` does it.
 
     Raises:
         UsageError: when there is not one loss for each.
@@ -116,6 +116,7 @@ def losses_by_output(given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
                 f"loss={_shown(given)} has {_shown(loss)} for {_called(index, given, outputs)}; give every output one"
                 " loss, and the weight 0.0 in loss_weights to one that should not count"
             )
+    losses = [loss() if isinstance(loss, type) else loss for loss in losses]
     return [
         _by_shape(loss, index, rows, outputs) if isinstance(loss, str) and loss.lower() in CROSSENTROPIES else loss
         for index, loss in enumerate(losses)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MADE = frozenset({"causes.md", "semantics.md"})
-"""Pages that `make.py` writes from the code, which have tests of their own."""
+MADE = frozenset({"causes.md", "questions.md", "semantics.md"})
+"""Pages that `make.py` writes from the code or from data, which have tests of their own."""
 
 PAGES: tuple[Path, ...] = (ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md"))))
 GUIDE: tuple[Path, ...] = tuple(path for path in PAGES if path.name not in MADE)

@@ -28,6 +28,7 @@ from conformance.deviations.logs import (
     unweighted,
 )
 from conformance.deviations.losses import mean_of_means, not_scaled, scaled_twice, summed
+from conformance.deviations.rates import rate_frozen, rate_off_by_one
 
 __all__ = ["DEVIATIONS", "ROUNDING_ULPS", "Context", "Deviation", "Replay"]
 
@@ -75,6 +76,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "each replica draws random numbers of its own on top",
     ),
     Deviation("frozen_weights_updated", frozen_updated),
+    Deviation("learning_rate_frozen", rate_frozen),
+    Deviation("learning_rate_off_by_one", rate_off_by_one),
     Deviation(
         "numeric_precision",
         rounded,

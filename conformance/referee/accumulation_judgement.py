@@ -21,6 +21,12 @@ from conformance.tolerance import distance
 
 Gradients = dict[str, Array]
 
+_MEAN = "the mean of the gradients"
+_SUM = "the sum of the gradients in the place of their mean"
+_FEWER = "the mean of as many as there are"
+_LAST = "the last batch's gradient alone"
+_PART = "the last batch's gradient alone, divided by their number"
+
 
 def accumulates_by_hand(reading: Reading) -> bool:
     """Whether a loop on trial called the model several times an update, where the optimizer was to accumulate."""
@@ -48,31 +54,36 @@ def judge_accumulation(
     if sizes != complete:
         told = f"updates of {', '.join(map(str, sizes))} batches, where {count} are due to each of {len(complete)}"
         causes.append(Named("accumulation_tail", True, (told,)))
-    ways: dict[str, Callable[[int], int]] = {
-        "the mean of the gradients": lambda size: count,
-        "the sum of the gradients in the place of their mean": lambda size: 1,
-        "the mean of as many as there are": lambda size: size,
+    # What an update receives by the sum of its batches' gradients, the gradient of the last one, and their number.
+    ways: dict[str, Callable[[Array, Array, int], Array]] = {
+        _MEAN: lambda total, last, size: total / count,
+        _SUM: lambda total, last, size: total,
+        _FEWER: lambda total, last, size: total / size,
+        _LAST: lambda total, last, size: last,
+        _PART: lambda total, last, size: last / count,
     }
     fits = dict.fromkeys(ways, True)
     first: Departure | None = None
     for step, (start, size) in zip(reading.steps, _spans(sizes), strict=True):
         due = reading.due[start : start + size]
         sums = [evaluator.summed_gradients(step, due, rules) for evaluator in (exact, *rounded)]
+        last = exact.summed_gradients(step, due[-1:], rules)
         for name, seen in (reading.received(step) or reading.local_gradients(step)).items():
             spread = max((distance(other[name], sums[0][name]) for other in sums[1:]), default=0.0)
-            for way, divisor in ways.items():
-                wanted = sums[0][name] / divisor(size)
+            for way, made_of in ways.items():
+                wanted = made_of(sums[0][name], last[name], size)
                 off = distance(seen[0], wanted)
                 limit = allowed(spread, wanted)
                 if off > limit:
                     fits[way] = False
-                    if first is None and way == "the mean of the gradients":
+                    if first is None and way == _MEAN:
                         first = Departure(Stage.GRADIENT, step, name, seen[0], wanted, off, limit)
-    if fits["the mean of the gradients"] or (causes and fits["the mean of as many as there are"]):
+    did = next((way for way in (_SUM, _LAST, _PART) if fits[way]), None)
+    if fits[_MEAN] or (causes and fits[_FEWER]):
         pass
-    elif fits["the sum of the gradients in the place of their mean"]:
-        told = f"the sum of the gradients in the place of their mean, at {len(sizes)} of {len(sizes)} updates"
-        causes.append(Named("accumulation_not_averaged", True, (told,)))
+    elif did is not None:
+        cause = "accumulation_not_averaged" if did is _SUM else "accumulation_tail"
+        causes.append(Named(cause, True, (f"{did}, at {len(sizes)} of {len(sizes)} updates",)))
     elif first is not None and not causes:
         return [first]
     if not causes:

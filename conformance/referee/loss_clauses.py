@@ -6,6 +6,7 @@ replica differentiates: the shares add up to the loss, and their gradients to it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from conformance.referee.clause import clause
@@ -73,27 +74,54 @@ def reduced(scene: Scene, output: int, values: Tensors, weights: Tensors, masks:
     """The loss of an output is the sum of its weighted losses over the global batch, divided by the number of its
     samples, whatever their weights (`sum_over_batch_size`), by the sum of the weights (`mean_with_sample_weight`) or by
     nothing (`sum`, and no reduction, for a tape differentiates the sum of a vector); a scalar stands for the mean over
-    the rows it was given.
+    the rows it was given, or for their sum where those of the replicas add up to that of all rows.
 
     Returns:
         Each replica's share.
     """
     sums = [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
     if values[0].shape.rank == 0:
-        return _scalars(scene, values, weights)
+        return _scalars(scene, output, values, weights)
     divisor = divisor_of(scene, output, values, weights, masks)
     return [total if divisor is None else quotient(total, divisor) for total in sums]
 
 
-def _scalars(scene: Scene, values: Tensors, weights: Tensors) -> Tensors:
+def _scalars(scene: Scene, output: int, values: Tensors, weights: Tensors) -> Tensors:
     import tensorflow as tf
 
+    if _adds_up(scene, output, values):
+        return [value if part.rows else tf.zeros_like(value) for value, part in zip(values, scene.parts, strict=True)]
     if all(weight is None for weight in weights):
         mean: Any = 1.0
     else:
         mean = sum(tf.reduce_sum(weight) for weight in weights) / scene.rows
     parts = zip(values, scene.parts, strict=True)
     return [value * mean * (part.rows / scene.rows) if part.rows else tf.zeros_like(value) for value, part in parts]
+
+
+ADDS_UP = 1e-4
+"""How far, as a part of the loss of all rows, rounding can take the sum or the mean of the replicas' from it."""
+
+
+def _adds_up(scene: Scene, output: int, values: Tensors) -> bool:
+    """Whether a user's scalar is a sum over rows, divided by what does not depend on them, as by a batch size.
+
+    Nobody can tell from one replica alone: it is what the function says of all rows that tells.
+    """
+    import tensorflow as tf
+
+    held = [(float(value), part) for value, part in zip(values, scene.parts, strict=True) if part.rows]
+    if len(held) < 2:
+        return False
+    parts = [part for _, part in held]
+    targets, outputs = list(parts[0].targets), list(parts[0].outputs)
+    targets[output] = tf.concat([part.targets[output] for part in parts], 0)
+    outputs[output] = tf.concat([part.outputs[output] for part in parts], 0)
+    together = float(values_of(scene, replace(parts[0], targets=targets, outputs=outputs, rows=scene.rows), output))
+    total = sum(value for value, _ in held)
+    mean = sum(value * part.rows for value, part in held) / scene.rows
+    allowed = ADDS_UP * abs(together)
+    return abs(total - together) <= allowed < abs(mean - together)
 
 
 def weighted_sum(values: Any, weights: Any, mask: Any) -> Any:

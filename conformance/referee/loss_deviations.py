@@ -13,6 +13,7 @@ from conformance.referee.loss_clauses import (
     activity,
     added,
     divisor_of,
+    expanded,
     quotient,
     reduced,
     regularization,
@@ -44,6 +45,9 @@ def _penalties_omitted(evaluator: Evaluator) -> Iterator[Variant]:
     everything = {"regularization": _nothing, "activity": _nothing, "added": _nothing}
     if penalized or active or evaluator.adds_losses:
         yield Variant(everything, "without anything of model.losses")
+    if penalized:
+        halved = {"regularization": lambda scene, part: 0.5 * regularization(scene, part)}
+        yield Variant(halved, "half of the weights' penalties, as tf.nn.l2_loss has them")
     ranks = {len(evaluator.twin.trainable[name].shape) > 1 for name in evaluator.twin.penalized}
     for matrices, told in ((True, "biases and other vectors"), (False, "matrices")):
         if len(ranks) > 1:
@@ -104,10 +108,10 @@ def _labels_broadcast(evaluator: Evaluator) -> Iterator[Variant]:
         loss, y_pred = scene.losses[output], part.outputs[output]
         if y_pred.shape.rank != 2 or y_pred.shape[-1] != 1:
             return values_of(scene, part, output)
-        labels = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (1, -1, 1))
         if loss.known is None:
-            function = getattr(loss.given, "call", loss.given)
-            return tf.cast(function(labels[0, :, 0], y_pred), y_pred.dtype)
+            given = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (-1,))
+            return tf.cast(getattr(loss.given, "call", loss.given)(given, y_pred), y_pred.dtype)
+        labels = tf.reshape(tf.cast(part.targets[output], y_pred.dtype), (1, -1, 1))
         count = tf.shape(y_pred)[0]
         every = (count, count, 1)
         pairs = per_sample(loss.known, tf.broadcast_to(labels, every), tf.broadcast_to(y_pred[:, None, :], every))
@@ -142,6 +146,23 @@ def _wrong_axis(evaluator: Evaluator) -> Iterator[Variant]:
     if any(shape and shape[-1] and shape[-1] > 1 for shape in evaluator.output_shapes):
         yield Variant({"reduced": over_rows}, "the mean over the rows alone, a vector whose sum is differentiated")
 
+    def by_sequence(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if any(mask is None or value.shape.rank < 2 for value, mask in zip(values, masks, strict=True)):
+            return reduced(scene, output, values, weights, masks)
+        means = []
+        for value, weight, mask in zip(values, weights, masks, strict=True):
+            counts = tf.cast(tf.broadcast_to(mask, tf.shape(value)), value.dtype)
+            factor = counts if weight is None else counts * expanded(weight, value)
+            within = tuple(range(1, value.shape.rank))
+            sums = tf.reduce_sum(tf.where(counts > 0, value * factor, 0.0), within)
+            means.append(tf.reduce_sum(tf.math.divide_no_nan(sums, tf.reduce_sum(counts, within))) / scene.rows)
+        return means
+
+    if evaluator.masked:
+        yield Variant({"reduced": by_sequence}, "the mean over each sequence, and then over the sequences")
+
 
 def _summed(evaluator: Evaluator) -> Iterator[Variant]:
     def summed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
@@ -175,11 +196,22 @@ def _mask_ignored(evaluator: Evaluator) -> Iterator[Variant]:
     yield Variant({"reduced": among_all}, "masked samples count in the number that is divided by")
 
 
+def _crossed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+    """Every loss of a replica times every weight of it, which is every loss times their mean."""
+    import tensorflow as tf
+
+    if values[0].shape.rank == 0 or any(weight is None for weight in weights):
+        return reduced(scene, output, values, weights, masks)
+    means = [tf.ones_like(weight) * tf.reduce_mean(weight) for weight in weights]
+    return reduced(scene, output, values, means, masks)
+
+
 def _weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
     if evaluator.weighted:
         yield Variant(
             {"weights_of": lambda scene, part, output, values: part.class_weights}, "as if every weight were 1"
         )
+        yield Variant({"reduced": _crossed}, "losses (n,) times weights (n, 1): every loss with every weight")
 
 
 def _classes_ignored(evaluator: Evaluator) -> Iterator[Variant]:

@@ -307,6 +307,8 @@ def _replays(reports: Reports, name: str) -> Iterator[Replayed]:
         return
     of_metric = next((item for item in reports.metrics if item[0] == name), None)
     if of_metric is not None:
+        yield from _of_batches(reports, *of_metric[1:])
+        yield "metric_not_updated", "what it holds of no rows, 0", _nothing
         yield (
             "metric_not_reset",
             "over the rows of all epochs so far",
@@ -337,6 +339,21 @@ def _replays_of_validation(reports: Reports, name: str) -> Iterator[Replayed]:
     )
 
 
+def _of_batches(reports: Reports, output: int, metric: tuple[str, Mapping[str, Any]]) -> Iterator[Replayed]:
+    """What people make of the values that a metric has of single batches."""
+
+    def mean(report: Report) -> float:
+        steps = batches_counted(reports.steps_per_epoch, report.step)
+        return float(np.mean([reports.metric(metric, output, [step]) for step in steps]))
+
+    yield "epoch_loss_unweighted", "the plain mean of what the batches have", mean
+    yield (
+        "epoch_loss_last_batch",
+        "what the last batch has",
+        lambda report: reports.metric(metric, output, [report.step]),
+    )
+
+
 def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
     if name == "loss":
         shares = reports.shares
@@ -344,8 +361,9 @@ def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
         output = reports.reading.output_names.index(name.removesuffix("_loss"))
         shares = reports.of_output(output, reports.rules)
     losses = reports.losses(global_losses(shares))
-    yield from _over_replicas(reports, shares)
-    yield from _put_together(losses)
+    ways = [*_over_replicas(reports, shares), *_put_together(losses)]
+    yield from ways
+    yield from _never_updated(losses, ways)
     if name == "loss":
         after = replace(losses, values=_after_update(reports))
         for told, replay in _ways(after):
@@ -354,6 +372,25 @@ def _replays_of_losses(reports: Reports, name: str) -> Iterator[Replayed]:
             plain = replace(losses, values=sum_of_outputs(reports))
             for told, replay in _ways(plain):
                 yield "regularization_omitted", f"losses without penalties, {told}", replay
+
+
+def _nothing(report: Report) -> float:
+    return 0.0
+
+
+def _never_updated(losses: Losses, ways: Sequence[Replayed]) -> Iterator[Replayed]:
+    """What `fit` reports of an epoch is what the model's metrics hold; of a step, what `train_step` returns."""
+    returned = [
+        ("returns 0", _nothing),
+        *((f"returns {told}", replay) for told, replay in _ways(losses)),
+        *((f"returns {told}", replay) for _, told, replay in ways),
+    ]
+    for told, replay in returned:
+
+        def held(report: Report, replay: Callable[[Report], float] = replay) -> float:
+            return replay(report) if report.epoch is None else 0.0
+
+        yield "metric_not_updated", f"an epoch's is 0, as of no rows, and a step {told}", held
 
 
 def sum_of_outputs(reports: Reports) -> Array:

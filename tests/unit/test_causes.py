@@ -75,6 +75,7 @@ ADDED = [
     "callbacks_not_called",
     "optimizer_called_twice",
     "accumulation_mean_of_means",
+    "metric_not_updated",
 ]
 
 # Nothing is computed otherwise (but rounded), or it is not known what.

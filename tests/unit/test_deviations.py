@@ -57,6 +57,7 @@ class Training:
         split: the parts of a batch.
         reported: (the epoch's losses so far, their rows) to the loss that is reported.
         frozen: what a step adds to a weight that is not trained.
+        rates: the learning rates, the last one for all steps that follow.
     """
 
     arm: Arm
@@ -69,6 +70,7 @@ class Training:
     split: Callable[[Any, int], list[Any]] = np.array_split
     reported: Callable[[Any, Any], float] = lambda losses, rows: float(np.average(losses, weights=rows))
     frozen: float = 0.0
+    rates: tuple[float, ...] = (0.1,)
     epochs: int = 1
     rows: Any = field(default_factory=lambda: np.arange(12))
 
@@ -106,8 +108,10 @@ class Training:
             reduced = [self.after(self.reduce(done, replica)) for replica in range(replicas)]
             for name in ("w", "b"):
                 put(step, Stage.GRADIENT, name, [gradients[name] for gradients in reduced])
+            rate = self.rates[min(step, len(self.rates) - 1)]
+            put(step, Stage.UPDATE, "learning_rate", [np.float64(rate)] * replicas)
             for held, gradients in zip(weights, reduced, strict=True):
-                held.update({name: held[name] - 0.1 * gradients[name] for name in held})
+                held.update({name: held[name] - rate * gradients[name] for name in held})
             for name in ("w", "b"):
                 put(step, Stage.WEIGHTS, name, [held[name] for held in weights])
             frozen += self.frozen
@@ -262,6 +266,23 @@ PLANTED = {
     ),
     "a frozen weight that moves": Planted(
         "frozen_weights_updated", replace(ONE, arm=FIT, frozen=0.5), ONE, Stage.GRADIENT
+    ),
+    "the rate of the first step at every step": Planted(
+        "learning_rate_frozen", replace(ONE, arm=FIT), replace(ONE, rates=(0.1, 0.05)), Stage.UPDATE, 1
+    ),
+    "the rate of the step before": Planted(
+        "learning_rate_off_by_one",
+        replace(ONE, arm=FIT, epochs=2, rates=(0.4, 0.1, 0.05, 0.025)),
+        replace(ONE, epochs=2, rates=(0.1, 0.05, 0.025, 0.0125)),
+        Stage.UPDATE,
+        1,
+    ),
+    "the rate of the step after": Planted(
+        "learning_rate_off_by_one",
+        replace(ONE, arm=FIT, epochs=2, rates=(0.05, 0.025, 0.0125, 0.4)),
+        replace(ONE, epochs=2, rates=(0.1, 0.05, 0.025, 0.0125)),
+        Stage.UPDATE,
+        1,
     ),
     "updates of zero": Planted(
         "model_not_trained",

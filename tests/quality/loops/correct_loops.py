@@ -430,6 +430,21 @@ def own_loss_and_metrics() -> Any:
 _EVERYTHING = given(parts.of_everything, parts.twelve_rows, optimizer=parts.adam, epochs=2)
 _PLAIN = given(parts.dense, parts.regression)
 
+
+def squared(y_true: Any, y_pred: Any) -> Any:
+    """A loss of one's own, which `fit` gives targets of the predictions' rank."""
+    return tf.reduce_mean(tf.square(y_true - y_pred))
+
+
+def flat_labels_matched(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """Flat labels, which the loop gives the rank of the predictions as `fit` does."""
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y[:, tf.newaxis], model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
 LOOPS = (
     Loop("step_in_a_function", None, step_in_a_function, given(parts.regularized, parts.ten_rows)),
     Loop("plain_step", None, plain_step, _EVERYTHING),
@@ -542,4 +557,5 @@ LOOPS = (
         given(own_train_step, parts.ten_rows, optimizer=parts.adam, epochs=2, metrics=("mae",)),
     ),
     Loop("own_loss_and_metrics", None, None, given(own_loss_and_metrics, parts.regression, epochs=2, metrics=("mae",))),
+    Loop("flat_labels_matched", None, flat_labels_matched, given(parts.dense, parts.flat_targets, loss=squared)),
 )

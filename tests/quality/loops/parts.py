@@ -39,6 +39,21 @@ class Loop:
         return self.name
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A loop that somebody asked about; the question and its answer are in `docs/questions.py`.
+
+    Attributes:
+        loop: the loop on trial, or None where a model with a `train_step` of its own is, or `fit` itself.
+        arguments: makes the other arguments of `check` anew.
+        replicas: as `check` takes them.
+    """
+
+    loop: Callable[..., Any] | None
+    arguments: Callable[[], dict[str, Any]]
+    replicas: tuple[int, ...] = (1,)
+
+
 BATCH = 4
 """The global batch size of every loop, and the divisor of those that wrote it down."""
 

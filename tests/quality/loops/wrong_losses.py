@@ -374,6 +374,57 @@ def loss_in_half_precision(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 _PLAIN = given(parts.dense, parts.regression)
 _LOGITS = keras.losses.BinaryCrossentropy(from_logits=True)
 
+
+def penalties_halved(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """`tf.nn.l2_loss` is half of what `keras.regularizers.L2` is.
+
+    Right: `loss = loss_fn(y, predictions) + sum(model.losses)`
+    """
+    kernels = [layer.kernel for layer in model.layers]
+    with tf.GradientTape() as tape:
+        predictions = model(x, training=True)
+        loss = loss_fn(y, predictions) + 0.05 * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
+def penalized_by_squares() -> Any:
+    squares = keras.regularizers.L2(0.05)
+    layers = [keras.layers.Dense(units, kernel_regularizer=squares) for units in (4, 1)]
+    return keras.Sequential([keras.Input((parts.WIDTH,)), *layers])
+
+
+def weights_crossed(model: Any, optimizer: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    """Losses (n,) times weights (n, 1) are n x n numbers, and their mean knows no row.
+
+    Right: `loss = tf.reduce_mean(losses * sample_weight)`
+    """
+    with tf.GradientTape() as tape:
+        losses = keras.losses.mean_squared_error(y, model(x, training=True))
+        loss = tf.reduce_mean(losses * sample_weight[:, tf.newaxis])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
+def squared(y_true: Any, y_pred: Any) -> Any:
+    """A loss of one's own, which `fit` gives targets of the predictions' rank."""
+    return tf.reduce_mean(tf.square(y_true - y_pred))
+
+
+def labels_broadcast_in_a_function(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """Nobody gives the targets of a function of one's own the rank of the predictions.
+
+    Right: `loss = loss_fn(y[:, tf.newaxis], model(x, training=True))`
+    """
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
 LOOPS = (
     Loop(
         "penalties_forgotten",
@@ -485,4 +536,17 @@ LOOPS = (
         given(parts.two_outputs, parts.two_targets, loss=["mse", "mae"], loss_weights=LOSS_WEIGHTS),
     ),
     Loop("loss_in_half_precision", "numeric_precision", loss_in_half_precision, _PLAIN),
+    Loop(
+        "penalties_halved",
+        "regularization_omitted",
+        penalties_halved,
+        given(penalized_by_squares, parts.regression),
+    ),
+    Loop("weights_crossed", "sample_weight_ignored", weights_crossed, given(parts.dense, parts.weighted)),
+    Loop(
+        "labels_broadcast_in_a_function",
+        "label_shape_broadcast",
+        labels_broadcast_in_a_function,
+        given(parts.dense, parts.flat_targets, loss=squared),
+    ),
 )

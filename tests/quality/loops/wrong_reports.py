@@ -111,6 +111,54 @@ def mean_of_unequal_batches_in_a_train_step() -> Any:
     return Regression(made.inputs, made.outputs)
 
 
+def metric_given_nothing() -> Any:
+    """The metrics are reported and not updated, and `fit` takes an epoch's numbers from them.
+
+    Right: `metric.update_state(loss, sample_weight=keras.ops.shape(x)[0])`, for the one that is called `loss`
+    """
+
+    class Regression(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {metric.name: metric.result() for metric in self.metrics}
+
+    made = parts.dense()
+    return Regression(made.inputs, made.outputs)
+
+
+def mean_of_the_batches_accuracies(
+    model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int
+) -> dict[str, list[float]]:
+    """The accuracy of an epoch is the plain mean of its batches', of which the last is smaller.
+
+    Right: `history["accuracy"].append(np.average(accuracies, weights=rows))`
+    """
+    history: dict[str, list[float]] = {"loss": [], "accuracy": []}
+    for _ in range(epochs):
+        losses, accuracies, rows = [], [], []
+        for x, y in dataset:
+            with tf.GradientTape() as tape:
+                predictions = model(x, training=True)
+                loss = loss_fn(y, predictions)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            losses.append(float(loss))
+            accuracies.append(np.mean(np.argmax(predictions, axis=-1) == y.numpy()))
+            rows.append(len(x))
+        history["loss"].append(float(np.average(losses, weights=rows)))
+        history["accuracy"].append(float(np.mean(accuracies)))
+    return history
+
+
+def ten_of_three_classes() -> tuple[Any, Any]:
+    x, _ = parts.ten_rows()
+    return x, np.array([0, 1, 2, 1, 2, 0, 1, 2, 0, 1], "int32")
+
+
 def loss_of_the_last_batch(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> list[float]:
     """The loss reported for an epoch is its last batch's.
 
@@ -203,6 +251,7 @@ _HELD_OUT = {"validation_data": parts.held_out}
 
 LOOPS = (
     Loop("metric_never_reset", "metric_not_reset", metric_never_reset, _WITH_METRIC),
+    Loop("metric_given_nothing", "metric_not_updated", None, given(metric_given_nothing, parts.ten_rows, epochs=2)),
     Loop("loss_never_reset", "metric_not_reset", loss_never_reset, _TWICE),
     Loop(
         "mean_of_unequal_batches",
@@ -215,6 +264,18 @@ LOOPS = (
         "epoch_loss_unweighted",
         None,
         given(mean_of_unequal_batches_in_a_train_step, parts.ten_rows, epochs=2, metrics=("mae",)),
+    ),
+    Loop(
+        "mean_of_the_batches_accuracies",
+        "epoch_loss_unweighted",
+        mean_of_the_batches_accuracies,
+        given(
+            parts.classifier,
+            ten_of_three_classes,
+            loss="sparse_categorical_crossentropy",
+            metrics=("accuracy",),
+            epochs=2,
+        ),
     ),
     Loop("loss_of_the_last_batch", "epoch_loss_last_batch", loss_of_the_last_batch, _TWICE),
     Loop("batch_taken_for_the_epoch", "epoch_loss_last_batch", batch_taken_for_the_epoch, _TWICE),
