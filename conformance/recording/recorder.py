@@ -51,6 +51,14 @@ class Recorder(Taps):
         if not self._begun:
             self._begun = self._held_now()
 
+    def _slots(self) -> list[tuple[str, Any]]:
+        """The optimizer's variables by name; one that is not built has some already, which need not be the first."""
+        variables = list(self.optimizer.variables)
+        if len(variables) == len(self._slot_names):
+            return list(zip(self._slot_names, variables, strict=True))
+        named = {slot_name(variable): variable for variable in variables}
+        return [(name, named[name]) for name in self._slot_names if name in named]
+
     def _held_now(self) -> dict[tuple[Stage, str], tuple[Array, ...]]:
         """Every weight and state as it is now, on every replica."""
         return {
@@ -64,8 +72,7 @@ class Recorder(Taps):
         if self._assigned is not None:
             self._assigned.forget()
         step = self.ended()
-        slots = zip(self._slot_names, self.optimizer.variables, strict=False)
-        built = {(Stage.UPDATE, name): tuple(c.numpy() for c in self.components(v)) for name, v in slots}
+        built = {(Stage.UPDATE, name): tuple(c.numpy() for c in self.components(v)) for name, v in self._slots()}
         held = self._held_now()
         self._callbacks_left.update({(step, *key): value for key, value in {**built, **held}.items()})
         if step == 0:
@@ -146,7 +153,7 @@ class Recorder(Taps):
 
     def start(self, slot_values: list[Array]) -> dict[tuple[Stage, str], tuple[Array, ...]]:
         """What a run starts from; `slot_values` are those of an optimizer that is not built yet."""
-        left = [(Stage.UPDATE, n, v) for n, v in zip(self._slot_names, self.optimizer.variables, strict=False)]
+        left = [(Stage.UPDATE, name, variable) for name, variable in self._slots()]
         left += [item for item in self._left() if item[0] is not Stage.UPDATE]
         held = {(stage, name): tuple(c.numpy() for c in self.components(v)) for stage, name, v in left}
         unbuilt = {

@@ -460,3 +460,21 @@ def test_what_fails_in_the_recording_is_no_exception_of_the_training(monkeypatch
     monkeypatch.setattr(Log, "write", broken)
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="reshape"):
         PreparedArm(parse_arm("fit/single/eager"), training(RICH)).run()
+
+
+def test_the_variables_of_an_optimizer_that_is_not_built_are_told_by_their_names() -> None:
+    """The dynamic scale comes first where there is one, and its inner optimizer's learning rate before it is built."""
+    import keras
+
+    import conformance
+
+    verdict = conformance.check(
+        model=lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]),
+        loss="mse",
+        optimizer=lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64.0),
+        data=(np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)),
+        batch_size=4,
+        executions=("eager",),
+    )
+    assert (verdict.verdict, verdict.flaky) == ("conforms", ())
+    release()
