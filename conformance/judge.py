@@ -20,6 +20,7 @@ from conformance.causes import CAUSES
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.exception import everywhere
+from conformance.placement_layers import STREAM, cause_of_layers, of_statistics
 from conformance.plan import Plan
 from conformance.prepare import PreparedArm, release
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
@@ -64,12 +65,20 @@ class Judge(Running):
         observations: list[Observation] = []
         flaky: list[str] = []
         rounding: list[str] = []
+        remarks: list[str] = []
         for found in differences:
             if self._without_callbacks(found):
                 if not self._quick and not self.repeats(found):
                     flaky.append(message(found, self.subject))
                 else:
                     observations += self._of_callbacks(found, told)
+                continue
+            cause = self._of_layers(found)
+            if cause == STREAM:
+                remarks.append(f"{STREAM}, which is no divergence: {message(found, self.subject)}")
+                continue
+            if cause is not None:
+                observations.append(of_statistics(divergence(found, self.subject), str(found.suspect)))
                 continue
             if self._settled(found, told):
                 if found.difference.stage.order >= Stage.UPDATE.order:
@@ -83,7 +92,6 @@ class Judge(Running):
                 observations += made
             else:
                 rounding.append(message(found, self.subject))
-        remarks: list[str] = []
         # What a difference of two arms was laid to is told with that difference, whatever axis its own arms make.
         laid = {item.key for found in differences for item in _matching(found, told)[0] if item.named is not None}
         for item in told:
@@ -183,6 +191,22 @@ class Judge(Running):
         line = "fit has callbacks and the loop has none: what it does in their place is not what they do"
         evidence = (line, *observation.cause.evidence)
         return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
+
+    def _of_layers(self, found: Found) -> str | None:
+        """The cause by which two arms of a user's differ that each did right by itself, on other placements.
+
+        Whoever asks about a loop or parts of their own is told no divergence where replicas draw other numbers, as they
+        have to. What the search draws, it judges by other cases.
+        """
+        if (self.case is not None and self.trial is None) or found.suspect.placement == found.reference.placement:
+            return None
+        if self.referee is None or not self.both_conform(found):
+            return None
+
+        def apart(**otherwise: bool) -> float:
+            return self.apart_by_definition(found, **otherwise)
+
+        return cause_of_layers(apart, found.difference.allowed, normalizes=self.referee.normalizes)
 
     def _settled(self, found: Found, told: Sequence[Told]) -> bool:
         """Whether the referee has judged all there is to a difference from a user's loop, and says nothing of it.

@@ -258,11 +258,15 @@ class Running:
 
     # What the referee makes of two arms.
 
-    def apart_by_definition(self, found: Found) -> float:
+    def apart_by_definition(self, found: Found, **otherwise: bool) -> float:
         """How far two arms are apart by the clauses themselves at a step that both began alike; 0 where they did not.
 
         Of two arms on different placements each may be right by itself: what looks at all rows of a batch has others
         to look at on a replica. Nothing can have grown between them by then.
+
+        Args:
+            found: the difference of the two.
+            **otherwise: what the model does otherwise in both, see `Referee.apart`.
         """
         difference = found.difference
         step, stage = difference.step, difference.stage
@@ -272,7 +276,7 @@ class Running:
         befores = [trace.before(step, Stage.WEIGHTS) for trace in traces]
         if step > 0 and any(not np.array_equal(befores[0][name][0], befores[1][name][0]) for name in befores[0]):
             return 0.0
-        return self.referee.apart(traces, step, stage, difference.name)
+        return self.referee.apart(traces, step, stage, difference.name, **otherwise)
 
     def both_conform(self, found: Found) -> bool:
         """Whether two arms each took every step as the referee does."""

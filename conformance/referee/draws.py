@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from conformance.referee.forward_clauses import dropped
 
 
 @contextlib.contextmanager
-def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
+def drawn_as(
+    dtype: str, *, xla: bool = False, silent: bool = False, computed: str | None = None
+) -> Iterator[Counter[int]]:
     """Layers that run inside draw what they would draw in `dtype`, whatever they compute in.
 
     Args:
         dtype: the dtype.
         xla: whether they would draw it under XLA.
+        computed: the dtype that is computed in, for what is drawn without naming a dtype; by default what Keras takes.
+        silent: whether they draw nothing: Dropout leaves all units, and of a distribution there is its middle.
 
     Yields:
         How often each generator was drawn from, by the identity of its state variable.
@@ -33,6 +37,7 @@ def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
     random = keras.src.backend.random
     kept = {name: getattr(random, name) for name in ("dropout", "normal", "uniform", "truncated_normal")}
     drawing = {name: _under_xla(function) for name, function in kept.items()} if xla else kept
+    drawing = _SILENT if silent else drawing
     draws: Counter[int] = Counter()
 
     def count(seed: Any) -> None:
@@ -42,6 +47,8 @@ def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
     def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
         if 0.0 < rate < 1.0:
             count(seed)
+        if silent:
+            return inputs
         drawn = drawing["dropout"](tf.ones_like(inputs, dtype=dtype), rate, noise_shape, seed=seed)
         return dropped(inputs, drawn != 0, rate)
 
@@ -50,7 +57,8 @@ def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
             count(kwargs.get("seed"))
             wanted = kwargs.pop("dtype", None)
             values = drawing[name](*args, dtype=None if wanted is None else dtype, **kwargs)
-            return values if wanted is None else tf.cast(values, wanted)
+            into = wanted if wanted is not None else computed
+            return values if into is None else tf.cast(values, into)
 
         return draw
 
@@ -62,6 +70,20 @@ def drawn_as(dtype: str, *, xla: bool = False) -> Iterator[Counter[int]]:
     finally:
         for name, function in kept.items():
             setattr(random, name, function)
+
+
+def _middle(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    import tensorflow as tf
+
+    return tf.fill(shape, tf.cast(mean, dtype or "float32"))
+
+
+def _between(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    return _middle(shape, (minval + maxval) / 2, dtype=dtype)
+
+
+_SILENT: dict[str, Callable[..., Any]] = {"normal": _middle, "truncated_normal": _middle, "uniform": _between}
+"""What is drawn where nothing is, by the names of the functions through which Keras draws."""
 
 
 def _under_xla(draw: Any) -> Any:

@@ -181,6 +181,7 @@ class Evaluator:
                 training=mode.training,
                 times=mode.times,
                 xla=self.reading.trace.arm.execution == "xla",
+                silent=mode.silent,
             )
             found.append(one.sliced(sum(rows[:replica]), rows[replica]) if mode.together else one)
         return found

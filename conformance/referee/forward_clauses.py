@@ -26,6 +26,7 @@ class Mode:
         times: how often, before the gradients are applied.
         start: whose weights it runs with: those `before` the step, or those `after` it.
         together: whether all replicas' rows go through it at once, as on one device.
+        silent: whether random layers draw nothing.
         anew_every: after how many steps some states are what they were at the training's start; 0 for never.
         anew: a part of the names of these states.
     """
@@ -34,6 +35,7 @@ class Mode:
     times: int = 1
     start: str = "before"
     together: bool = False
+    silent: bool = False
     anew_every: int = 0
     anew: str = "moving_"
 

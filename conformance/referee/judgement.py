@@ -86,8 +86,21 @@ class Referee:
         """Hold a trace against the clauses."""
         return _Case(self, trace).judge()
 
-    def apart(self, traces: Sequence[Trace], step: int, stage: Stage, name: str) -> float:
+    @property
+    def normalizes(self) -> bool:
+        """Whether the model has layers with statistics of a batch, through which its rows see one another."""
+        return bool(self._twins[0].coupled)
+
+    def apart(self, traces: Sequence[Trace], step: int, stage: Stage, name: str, **otherwise: bool) -> float:
         """How far apart the clauses say that a quantity of two traces is, as the global batch sees it.
+
+        Args:
+            traces: the traces.
+            step: the step.
+            stage: the stage.
+            name: the quantity.
+            **otherwise: what both do otherwise than the clauses say, as `conformance.referee.forward_clauses.Mode`
+                has it.
 
         Returns:
             The largest absolute difference; 0 where the clauses give no such quantity.
@@ -98,7 +111,8 @@ class Referee:
         key, whole = (step, stage, name), []
         for trace in traces:
             exact, _ = self.evaluators(trace)
-            found = wanted(exact, step, {**ALL_RULES, **_synchronized(exact)})
+            mode = {"called": lambda mode: replace(mode, **otherwise)} if otherwise else _synchronized(exact)
+            found = wanted(exact, step, {**ALL_RULES, **mode})
             if not found or name not in found:
                 return 0.0
             whole.append(Trace(trace.arm, trace.replicas, values={key: found[name]}).merged(key))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,14 @@ class Forward:
             )
 
 
+class _Call(NamedTuple):
+    """How a model is called; each way has a graph of its own."""
+
+    training: bool
+    xla: bool
+    silent: bool
+
+
 class Twin:
     """The training's model in another precision.
 
@@ -92,9 +100,9 @@ class Twin:
         self._input_names = training.data.x_names
         self._sink: list[Activity] = []
         self._compiled = False
-        self._functions: dict[tuple[bool, bool], Callable[..., Any]] = {}
-        self._draw_counts: dict[tuple[bool, bool], Counter[int]] = {}
-        self._regularizers: dict[tuple[bool, bool], list[Any]] = {}
+        self._functions: dict[_Call, Callable[..., Any]] = {}
+        self._draw_counts: dict[_Call, Counter[int]] = {}
+        self._regularizers: dict[_Call, list[Any]] = {}
         layers = self.model._flatten_layers()
         self.random = any(v.name.startswith("seed_") for v in self.model.variables)
         # Layers through which the rows of a batch see one another: under replicas those of a part do.
@@ -136,7 +144,9 @@ class Twin:
         for name, value in values.items():
             self.variables[name].assign(np.asarray(value))
 
-    def forward(self, x: Sequence[Array], *, training: bool = True, times: int = 1, xla: bool = False) -> Forward:
+    def forward(
+        self, x: Sequence[Array], *, training: bool = True, times: int = 1, xla: bool = False, silent: bool = False
+    ) -> Forward:
         """Run the model on one replica's rows from the values it was given.
 
         Args:
@@ -144,6 +154,7 @@ class Twin:
             training: the mode.
             times: how often the model is called; the last call is what is returned.
             xla: whether random layers draw as they do under XLA.
+            silent: whether they draw nothing.
         """
         import tensorflow as tf
 
@@ -155,26 +166,27 @@ class Twin:
             for variable in self.trainable.values():
                 tape.watch(variable.value)
             for _ in range(times):
-                outputs, masks, activities, added = self._called(inputs, training, xla)
+                outputs, masks, activities, added = self._called(inputs, _Call(training, xla, silent))
         states = {name: v.numpy() for name, v in self.variables.items() if is_state(v)}
         for name, value in before.items():
-            states[name] = counted_draws(value, times * self._draw_counts[training, xla][id(self.variables[name])])
+            draws = self._draw_counts[_Call(training, xla, silent)][id(self.variables[name])]
+            states[name] = counted_draws(value, times * draws)
         return Forward(outputs, masks, activities, added, states, tape, len(x[0]))
 
     def compile(self) -> None:
         """Run the model as a graph from now on, which is traced once and pays where there are many steps."""
         self._compiled = True
 
-    def _called(self, inputs: list[Any], training: bool, xla: bool) -> tuple[list[Any], list[Any], list[Activity], Any]:
+    def _called(self, inputs: list[Any], key: _Call) -> tuple[list[Any], list[Any], list[Activity], Any]:
         """One call of the model: (outputs, masks, what is regularized, the sum of what layers add)."""
         import tensorflow as tf
 
-        key = training, xla
-
         def call(*given: Any) -> tuple[Any, ...]:
             self._sink.clear()
-            with drawn_as(self._draws, xla=xla) as draws:
-                outputs = tf.nest.flatten(self.model(packed(given, self._input_names), training=training))
+            # A layer that names no dtype draws in Keras's own, float32, and would not go together with float64.
+            wide = self.compute if self.compute == "float64" else None
+            with drawn_as(self._draws, xla=key.xla, silent=key.silent, computed=wide) as draws:
+                outputs = tf.nest.flatten(self.model(packed(given, self._input_names), training=key.training))
             # Keras lists the weights' penalties last, and the referee computes those by itself.
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
             added = tf.add_n([tf.reduce_sum(tf.cast(term, self.compute)) for term in own]) if own else 0.0

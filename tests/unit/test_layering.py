@@ -69,7 +69,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("deviations.*", "deviations"),
     ("diagnose",),
     ("attribution", "exception"),
-    ("plan", "telling"),
+    ("plan", "telling", "placement_layers"),
     ("running",),
     ("judge",),
     ("calibration", "finding"),
