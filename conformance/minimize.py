@@ -18,7 +18,6 @@ a `MirroredStrategy` an eager step is no cheaper than a traced one.
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -121,6 +120,7 @@ class Shrinking:
         self.kept: list[Case] = [case]
         self.whole, self._plan = plan, plan_for(observation, plan)
         self._judged: dict[Case, bool] = {case: True}
+        self._known: tuple[Case | None] | None = None
         started = time.process_time()
         self._last = started + seconds
         self._end = started + seconds * HYPOTHESIS_SHARE
@@ -169,14 +169,22 @@ class Shrinking:
     def simplified(self, case: Case) -> Case:
         """The case Hypothesis ended with, made simpler still by sketches and passes, in the rest of the time."""
         self._end, self._cost = self._last, 0.0
-        least = self.known
+        least = self.take_known()
         if least is None:
             least = sketched(case, self, self.signature, self._plan.replicas)
         return min(simplified(least, self), self.best, key=simplicity)
 
-    @functools.cached_property
-    def known(self) -> Case | None:
-        """The simplest case of the corpus that shows the finding here, if that is simpler than the found one."""
+    def take_known(self) -> Case | None:
+        """Try what the corpus has of the finding, once; from then on cases are asked in the arms in which that shows it.
+
+        Returns:
+            The simplest case of the corpus that shows the finding here, if that is simpler than the found one.
+        """
+        if self._known is None:
+            self._known = (self._from_corpus(),)
+        return self._known[0]
+
+    def _from_corpus(self) -> Case | None:
         entries = sorted(cases.entries_showing(self.signature), key=lambda entry: not entry.tells(self.signature))
         for entry in entries[:MOST_KNOWN]:
             case = cases.load(entry.name)

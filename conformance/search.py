@@ -111,7 +111,7 @@ class Search:
                     shrinking.append(Shrinking(case, new, self.plan, seconds, cost=self._costs[case]))
                     last.append(case)
             # Where the finding has a smallest case already, Hypothesis need not look for one.
-            if shrinking and (case == last[0] or (shrinking[0].known is None and shrinking[0](case))):
+            if shrinking and (case == last[0] or (shrinking[0].take_known() is None and shrinking[0](case))):
                 last.append(case)
                 raise _StillDivergesError
 
