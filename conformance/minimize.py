@@ -175,7 +175,7 @@ class Shrinking:
         return min(simplified(least, self), self.best, key=simplicity)
 
     def take_known(self) -> Case | None:
-        """Try what the corpus has of the finding, once; from then on cases are asked in the arms in which that shows it.
+        """Try what the corpus has of the finding, once; cases are asked in the arms that show it from then on.
 
         Returns:
             The simplest case of the corpus that shows the finding here, if that is simpler than the found one.
