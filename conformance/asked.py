@@ -15,6 +15,7 @@ from conformance.case import Case
 from conformance.errors import UsageError
 from conformance.reports.text import shortened
 from conformance.trainers.forms import FORMS
+from conformance.user_outputs import flat
 
 LARGEST = 2**31 - 1
 """What TensorFlow can count rows and epochs to."""
@@ -110,8 +111,9 @@ def _loss(given: Any) -> None:
     import keras
 
     for item in _items(given):
-        if isinstance(item, type):
-            raise UsageError(f"loss={item.__name__} is a class; give what it makes, {item.__name__}()")
+        # Of a class of losses one is made, as `compile` does it.
+        if isinstance(item, type) and not issubclass(item, keras.losses.Loss):
+            raise UsageError(f"loss={item.__name__} is a class and makes no keras.losses.Loss; give one, or a function")
         if item is not None and not (isinstance(item, str | keras.losses.Loss) or callable(item)):
             raise UsageError(
                 f"loss={shown(item)} should be a name, a keras.losses.Loss, a function of targets and outputs, or a"
@@ -121,10 +123,10 @@ def _loss(given: Any) -> None:
 
 
 def _metrics(given: Any) -> None:
-    if not isinstance(given, list | tuple):
-        raise UsageError(f"metrics={shown(given)} should be a list, as in ['mae']; they are computed on every output")
-    for item in given:
-        if not (isinstance(item, str) or callable(item)):
+    if not isinstance(given, list | tuple | Mapping):
+        raise UsageError(f"metrics={shown(given)} should be a list, as in ['mae'], or a dictionary of them by output")
+    for item in flat(given):
+        if item is not None and not (isinstance(item, str) or callable(item)):
             raise UsageError(
                 f"{shown(item)} among metrics should be a name, a keras.metrics.Metric, a function of targets and"
                 " outputs, or a function without arguments that makes a metric"

@@ -7,7 +7,11 @@ from faults import FAULTS, Fault
 from hunt import ATTEMPTS, NO_CLOCK, Planted, drawn, news, plan_of
 from minimal import SHOWS, endings
 
-TWO_STARTS = ("regularization_omitted", "gradient_slightly_off", "training_flag_false")
+TWO_STARTS = (
+    "regularization_omitted",
+    "gradient_slightly_off",
+    pytest.param("training_flag_false", marks=pytest.mark.nightly),
+)
 MOST_LAYERS, MOST_ROWS = 2, 2
 
 

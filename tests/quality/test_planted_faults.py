@@ -16,7 +16,6 @@ MOST_LAYERS = 2
 GATE = (
     "regularization_omitted",
     "gradient_slightly_off",
-    "partial_batch_dropped",
     "sample_weight_ignored",
     "clip_order",
     "training_flag_false",
@@ -24,7 +23,6 @@ GATE = (
     "data_order_differs",
     "frozen_weights_updated",
     "optimizer_state_reset",
-    "epoch_loss_unweighted",
 )
 """Those that every change must pass; the others take minutes."""
 

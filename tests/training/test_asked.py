@@ -36,7 +36,7 @@ def instance() -> Any:
 NAN = float("nan")
 UNUSABLE = {
     "model": [3, "m", instance, lambda units: build(), Silent(), np.ones((500, 500))],
-    "loss": [3, NAN, b"mse", "mes", "", [], {}, ["mse", 3], keras.losses.MeanSquaredError, Silent()],
+    "loss": [3, NAN, b"mse", "mes", "", [], {}, ["mse", 3], keras.layers.Dense, Silent()],
     "optimizer": [3, "sdg", [], {}, {"optimizer": 3}, NAN],
     "data": [3, "xy", b"", X, (X,), (), (X, Y, Y, Y), [X, Y], {"x": X}, [], (X, Y[:5]), (X[:0], Y[:0]), (X, None)],
     "data ": [
@@ -49,7 +49,7 @@ UNUSABLE = {
     ],
     "batch_size": [0, -1, 2.0, NAN, "4", True, None, 10**30, [4], Silent(), np.ones(3), "4" * 5000],
     "epochs": [0, -1, 1.0, NAN, "1", None, True, 10**30],
-    "metrics": ["mae", 3, {"a": "mae"}, ["mea"], [3], [None], [["mae"]], [Silent()]],
+    "metrics": ["mae", 3, {"a": "mae"}, ["mea"], [3], [[3]], [Silent()]],
     "loss_weights": ["a", [], {}, ["a"], [None], [1.0, 2.0], {"nope": 1.0}, {"dense": "1"}, [[1.0]]],
     "class_weight": [3, [1], {}, {0: "a"}, {"a": 1}, {-1: 1.0}],
     "validation_data": [3, X, (X,), "v", (X, Y[:3]), (X[:0], Y[:0]), (X, Y, Y, Y), (X[:, :2], Y)],
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_one_short_line(name: str, value: Any) -> None:
             lambda units: build(),
             " takes units; it should be a function without arguments",
         ),
-        ("loss", keras.losses.MeanSquaredError, "loss=MeanSquaredError is a class; give what it makes"),
+        ("loss", keras.layers.Dense, "loss=Dense is a class and makes no keras.losses.Loss; give one, or a function"),
         ("loss", ["mse", "mae"], "has 2 entries for 1 outputs, which have a target each; give as many"),
         ("data", [X, Y], "data is a list of arrays, and a list is one of batches; give (x, y) or"),
         ("data", (X,), "data is a tuple of 1; give (x, y) or (x, y, sample_weight) as a tuple of arrays"),

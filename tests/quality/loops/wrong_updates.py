@@ -407,6 +407,33 @@ def step_undone(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any
     return loss
 
 
+def called_for_each_layer(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """The optimizer is called once for every layer, and counts as many steps.
+
+    Right: `optimizer.apply_gradients(zip(gradients, model.trainable_variables))`, once
+    """
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    gradients = tape.gradient(loss, [layer.trainable_variables for layer in model.layers])
+    for layer, layer_gradients in zip(model.layers, gradients, strict=True):
+        optimizer.apply_gradients(zip(layer_gradients, layer.trainable_variables, strict=True))
+    return loss
+
+
+def mean_of_unequal_parts(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    """A batch goes through the model in a large and a small part, and the two gradients are averaged.
+
+    Right: `total += gradient * (len(x_part) / len(x))`
+    """
+    totals = [tf.zeros_like(variable) for variable in model.trainable_variables]
+    for part in (slice(0, 3), slice(3, 4)):
+        with tf.GradientTape() as tape:
+            loss = loss_fn(y[part], model(x[part], training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        totals = [total + gradient / 2 for total, gradient in zip(totals, gradients, strict=True)]
+    optimizer.apply_gradients(zip(totals, model.trainable_variables, strict=True))
+
+
 def model_of_another_scope_trained(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
     """The model called is one that was made elsewhere, and not the one that was given.
 
@@ -421,6 +448,18 @@ def model_of_another_scope_trained(model: Any, optimizer: Any, loss_fn: Any, x: 
 
 
 LOOPS = (
+    Loop(
+        "called_for_each_layer",
+        "optimizer_called_twice",
+        called_for_each_layer,
+        given(parts.dense, parts.regression, optimizer=parts.adam, epochs=2),
+    ),
+    Loop(
+        "mean_of_unequal_parts",
+        "accumulation_mean_of_means",
+        mean_of_unequal_parts,
+        given(parts.dense, parts.regression),
+    ),
     Loop("steps_counted_from_one", "learning_rate_off_by_one", steps_counted_from_one, _DECAYING),
     Loop("next_learning_rate", "learning_rate_off_by_one", next_learning_rate, _DECAYING),
     Loop("learning_rate_read_once", "learning_rate_frozen", learning_rate_read_once, _DECAYING),
