@@ -49,7 +49,7 @@ UNUSABLE = {
     ],
     "batch_size": [0, -1, 2.0, NAN, "4", True, None, 10**30, [4], Silent(), np.ones(3), "4" * 5000],
     "epochs": [0, -1, 1.0, NAN, "1", None, True, 10**30],
-    "metrics": ["mae", 3, {"a": "mae"}, ["mea"], [3], [[3]], [Silent()]],
+    "metrics": ["mae", 3, {"a": "mae"}, ["mea"], [3], [None], [[3]], [Silent()]],
     "loss_weights": ["a", [], {}, ["a"], [None], [1.0, 2.0], {"nope": 1.0}, {"dense": "1"}, [[1.0]]],
     "class_weight": [3, [1], {}, {0: "a"}, {"a": 1}, {-1: 1.0}],
     "validation_data": [3, X, (X,), "v", (X, Y[:3]), (X[:0], Y[:0]), (X, Y, Y, Y), (X[:, :2], Y)],
