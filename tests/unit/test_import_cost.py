@@ -70,3 +70,10 @@ def test_a_heavy_import_in_the_plugin_would_be_seen(heavy: str, tmp_path: Path) 
         # A stand-in: the name is what is looked for, and the real one takes seconds.
         (tmp_path / f"{heavy}.py").write_text("")
     assert heavy in brought(f"{source}\nimport {heavy}\n", tmp_path)
+
+
+def test_the_package_runs_as_the_command_does() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "conformance", "--version"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (ran.returncode, ran.stdout.startswith("conformance, version ")) == (0, True), ran.stderr

@@ -98,6 +98,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("drawn",),
     ("plugin.*", "plugin"),
     ("cli.*", "cli", "cases.make"),
+    ("__main__",),
     # The package's own `__init__`: it names the API, so nobody inside may import from it.
     ("",),
 )
