@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import logging
 import time
 import traceback
 import types
@@ -61,6 +62,26 @@ def whole_tracebacks() -> Iterator[None]:
             debugging.enable_traceback_filtering()
 
 
+class _Retracing(logging.Filter):
+    """Keeps back TensorFlow's warnings of retracing: every arm is traced, on purpose, and the verdict counts."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in str(record.msg)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """What libraries warn of is about the harness's many trainings, not about the user's one."""
+    logger, retracing = logging.getLogger("tensorflow"), _Retracing()
+    logger.addFilter(retracing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(retracing)
+
+
 class PreparedArm:
     """An arm with its model built, compiled and watched.
 
@@ -108,9 +129,8 @@ class PreparedArm:
             devices.determinism(deterministic),
             devices.unfolded(),
             policy(self.training.precision),
-            warnings.catch_warnings(),
+            without_warnings(),
         ):
-            warnings.simplefilter("ignore")
             yield
 
     def _build(self) -> None:

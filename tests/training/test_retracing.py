@@ -17,7 +17,7 @@ from conformance.build import Parts
 from conformance.costs import Traced
 from conformance.data import Arrays
 from conformance.place import Place
-from conformance.prepare import PreparedArm, release
+from conformance.prepare import PreparedArm, release, without_warnings
 from conformance.retracing import Retracing
 from conformance.trainers import whole
 from conformance.trainers.driving import compile_step
@@ -230,3 +230,21 @@ def test_a_dataset_is_timed_where_python_asks_for_its_batches_and_stays_what_it_
     next(iterator)
     assert second(iterator).numpy().tolist() == [2, 3]
     assert len(durations) == 3
+
+
+def test_tensorflow_does_not_warn_of_what_the_harness_traces(caplog: pytest.LogCaptureFixture) -> None:
+    # Of functions of one line of code it warns twice in all.
+    def first(x: Any) -> Any:
+        return x + 1
+
+    def second(x: Any) -> Any:
+        return x + 1
+
+    def trace_many(function: Any) -> list[str]:
+        for _ in range(8):
+            tf.function(function)(tf.zeros((1,)))
+        return [record.message for record in caplog.records if "retracing" in record.message]
+
+    with without_warnings():
+        assert trace_many(first) == []
+    assert trace_many(second) != []
