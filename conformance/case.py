@@ -13,12 +13,12 @@ import json
 import math
 import re
 from collections import ChainMap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from conformance.case_code import LINE, code_of, line_of
 from conformance.errors import CaseError
 from conformance.fields import Shape, check_config
 from conformance.frozen import FrozenMap, thaw
@@ -35,9 +35,6 @@ PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 """Keras's dtype policies that a case may name; mixed ones compute in half precision and keep weights in float32."""
 METRICS = ("mean_squared_error", "mean_absolute_error", "accuracy")
 
-LINE = 110
-"""The longest line of a case that is printed."""
-
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
 
@@ -46,7 +43,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """A part of a case; it shows itself as the shortest code that makes it."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={_written(value)}' for name, value in _told(self))})"
+        return line_of(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Print it over several lines where it is longer than one, for Hypothesis and IPython."""
@@ -207,79 +204,6 @@ class Case(_Part, frozen=True, kw_only=True):
     def last_batch(self) -> int:
         """Rows in the last batch of an epoch."""
         return self.data.rows - (self.steps_per_epoch - 1) * self.data.batch_size
-
-
-def _told(part: _Part) -> Iterator[tuple[str, Any]]:
-    """The fields of a part that are not what they are by default."""
-    for field in msgspec.structs.fields(part):
-        value = getattr(part, field.name)
-        if field.required or value != field.default:
-            yield field.name, value
-
-
-def _written(value: Any) -> str:
-    """A value as code; options as the dictionaries that the parts take for them."""
-    if isinstance(value, FrozenMap):
-        return f"{{{', '.join(f'{name!r}: {_written(item)}' for name, item in value.items())}}}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
-    return repr(value)
-
-
-def code_of(part: _Part, width: int = LINE - 4) -> list[str]:
-    """The code that makes a case or a part of one, without what is so by default.
-
-    Args:
-        part: the case or the part.
-        width: characters of a line.
-
-    Returns:
-        Its lines. The names in it are those of this module.
-    """
-    return _lines(part, width)
-
-
-def _lines(value: Any, width: int, before: str = "", after: str = "") -> list[str]:
-    """A value as code, in one line where it fits, else a line or more a part, and closed where its last part ends.
-
-    Args:
-        value: the value.
-        width: characters of a line.
-        before: what its first line begins with.
-        after: what its last line ends with.
-    """
-    whole = f"{before}{_written(value)}{after}"
-    if len(whole) <= width or not isinstance(value, _Part | tuple):
-        return [whole]
-    if isinstance(value, tuple):
-        if len(value) == 1:
-            return _lines(value[0], width, f"{before}(", f",){after}")
-        opening, items = f"{before}(", [("", item) for item in value]
-    else:
-        opening, items = f"{before}{type(value).__name__}(", [(f"{name}=", item) for name, item in _told(value)]
-        if not any(isinstance(item, _Part) or _holds_parts(item) for _, item in items):
-            return _filled(opening, [f"{name}{_written(item)}" for name, item in items], f"){after}", width)
-    inner = [
-        line
-        for number, (name, item) in enumerate(items, start=1)
-        for line in _lines(item, width - 4, name, "," if number < len(items) else f"){after}")
-    ]
-    return [opening, *(f"    {line}" for line in inner)]
-
-
-def _holds_parts(value: Any) -> bool:
-    return isinstance(value, tuple) and any(isinstance(item, _Part) for item in value)
-
-
-def _filled(opening: str, items: list[str], closing: str, width: int) -> list[str]:
-    """What has no parts of its own: as many items a line as fit."""
-    lines = [opening]
-    for number, item in enumerate(items, start=1):
-        text = f"{item}, " if number < len(items) else f"{item}{closing}"
-        if len(lines[-1]) + len(text.rstrip()) > width:
-            lines.append("    ")
-        lines[-1] += text
-    return [line.rstrip() for line in lines]
 
 
 def shapes(model: Model) -> dict[str, Shape]:

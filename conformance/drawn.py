@@ -21,7 +21,8 @@ from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
 from conformance import strategies
-from conformance.case import Case, code_of
+from conformance.case import Case
+from conformance.case_code import code_of
 from conformance.defaults import current, with_known
 from conformance.errors import UsageError
 from conformance.failure import divergence_error

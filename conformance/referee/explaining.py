@@ -18,10 +18,12 @@ from conformance.referee.comparing import Comparing, Off, Wanted
 from conformance.referee.departure import Named
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.dispute_deviations import DISPUTE_DEVIATIONS
+from conformance.referee.forward_deviations import FORWARD_DEVIATIONS
+from conformance.referee.gradient_deviations import GRADIENT_DEVIATIONS
 from conformance.referee.loss_deviations import LOSS_DEVIATIONS, REPLICA_LOSS_DEVIATIONS
 from conformance.referee.part_deviations import PART_DEVIATIONS
 from conformance.referee.scene import Rules
-from conformance.referee.step_deviations import FORWARD_DEVIATIONS, GRADIENT_DEVIATIONS, UPDATE_DEVIATIONS
+from conformance.referee.update_deviations import UPDATE_DEVIATIONS
 from conformance.stage import Stage
 
 DEVIATIONS: tuple[Deviation, ...] = (

@@ -14,7 +14,8 @@ from hypothesis.vendor import pretty
 
 from conformance import case as case_module
 from conformance.arm import Arm, Placement, arms, parse_arm, parse_execution, parse_placement, parse_trainer
-from conformance.case import FORMAT, Node, code_of, from_data, from_json, load_case, save_case, to_data, to_json
+from conformance.case import FORMAT, Node, from_data, from_json, load_case, save_case, to_data, to_json
+from conformance.case_code import code_of
 from conformance.cases import entries, load
 from conformance.errors import CaseError, UsageError
 from conformance.frozen import FrozenMap, freeze, thaw

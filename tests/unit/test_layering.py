@@ -38,6 +38,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "causes",
         "arm",
         "fields",
+        "case_code",
         "layers",
         "losses",
         "optimizers",
