@@ -174,6 +174,10 @@ class Logs:
         found: tuple[Any, ...] = tuple(self.strategy.experimental_local_results(value))
         return found
 
+    def shape(self, stage: Stage, name: str) -> tuple[int, ...]:
+        """The shape of one of a step's quantities on a replica, for the most rows that it may have."""
+        return tuple(self._logs[stage, name].rows[0].shape[1:])
+
     def name(self, variable: Any) -> str:
         """What a variable of the model is called in traces."""
         return self._name[id(variable)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from conformance.recording.taps import under_tape
 from conformance.trainers.losses import as_loss, loss_function
+from conformance.trainers.shares import with_shares
 from conformance.training import Setup
 
 Seen = Callable[[Any, Any, Any], None]
@@ -27,7 +28,7 @@ def given_loss(setup: Setup) -> Any:
     if len(setup.losses) == 1:
         (loss,) = setup.losses
         return as_loss(loss) if isinstance(loss, str) else loss
-    total = loss_function(setup.losses, setup.training.parts.loss_weights, names=setup.training.data.y_names)
+    total = loss_function(with_shares(setup), setup.training.parts.loss_weights, names=setup.training.data.y_names)
 
     def loss_fn(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return total(y_true, y_pred, sample_weight)

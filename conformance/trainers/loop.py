@@ -16,6 +16,7 @@ from conformance.trainers.calling import Calling, compile_for_callbacks
 from conformance.trainers.driving import compile_step, distributed
 from conformance.trainers.evaluation import evaluation
 from conformance.trainers.losses import LossFunction, loss_function, with_penalties
+from conformance.trainers.shares import with_shares
 from conformance.trainers.tally import Tally
 from conformance.training import Logbook, Run, Setup
 
@@ -55,11 +56,13 @@ def prepare(setup: Setup) -> Run:
         with setup.scope():
             setup.optimizer.build(setup.model.trainable_variables)
 
+    losses = with_shares(setup)
+
     def step(x: Any, y: Any, sample_weight: Any) -> Any:
         # A list of this call's own: replicas take turns in the middle of a step, each in its thread.
         parts: list[Any] = []
         loss_fn = loss_function(
-            setup.losses, setup.training.parts.loss_weights, parts.extend, names=setup.training.data.y_names
+            losses, setup.training.parts.loss_weights, parts.extend, names=setup.training.data.y_names
         )
         return (*train_step(setup.model, setup.optimizer, loss_fn, x, y, sample_weight), parts)
 

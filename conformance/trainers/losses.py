@@ -55,8 +55,13 @@ def loss_function(
     return total
 
 
-def as_loss(loss: Any) -> Any:
-    """A `keras.losses.Loss` as it is; a function or a name as one, with a scalar divided by the replicas."""
+def as_loss(loss: Any, *, share: bool = False) -> Any:
+    """A `keras.losses.Loss` as it is; a function or a name as one, with a scalar divided by the replicas.
+
+    Args:
+        loss: the loss.
+        share: whether a scalar is a replica's share already.
+    """
     import keras
     import tensorflow as tf
 
@@ -68,11 +73,13 @@ def as_loss(loss: Any) -> Any:
         """Reduces what the function returns to the mean over the rows."""
 
         def call(self, y_true: Any, y_pred: Any) -> Any:
-            return tf.convert_to_tensor(function(*_of_one_rank(y_true, y_pred)))
+            return tf.convert_to_tensor(function(*of_one_rank(y_true, y_pred)))
 
         def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
             if sample_weight is None:
                 value = self.call(*(self._in_own_precision(part) for part in (y_true, y_pred)))
+                if value.shape.rank == 0 and share:
+                    return value
                 if value.shape.rank == 0:
                     # Reduced over this replica's rows already, so nobody else will divide it by the replicas.
                     return value * (1.0 / tf.distribute.get_strategy().num_replicas_in_sync)
@@ -87,7 +94,7 @@ def as_loss(loss: Any) -> Any:
     return FunctionLoss(name=name if name.isidentifier() else "loss")
 
 
-def _of_one_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def of_one_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Targets (rows,) beside outputs (rows, 1), or the other way round, in the rank of both, as `compile` has them.
 
     What is called in any other way, as by a step that calls a function of its own, broadcasts the two.
