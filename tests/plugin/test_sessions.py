@@ -308,9 +308,9 @@ def test_named(conformance, name):
     "options",
     [
         ("-q", "-Werror", "--strict-markers", "--strict-config", "--import-mode=importlib", "--tb=short"),
-        ("-n2", "--dist=no", "--tb=line", "-p", "no:cacheprovider"),
         ("-n2", "--dist=loadgroup", "--tb=native", "-vv"),
-        ("-s", "--tb=no", "--showlocals", "--rootdir=."),
+        pytest.param(("-n2", "--dist=no", "--tb=line", "-p", "no:cacheprovider"), marks=pytest.mark.nightly),
+        pytest.param(("-s", "--tb=no", "--showlocals", "--rootdir=."), marks=pytest.mark.nightly),
     ],
     ids=" ".join,
 )

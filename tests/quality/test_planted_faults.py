@@ -20,9 +20,7 @@ GATE = (
     "clip_order",
     "training_flag_false",
     "replica_loss_scaled_twice",
-    "data_order_differs",
     "frozen_weights_updated",
-    "optimizer_state_reset",
 )
 """Those that every change must pass; the others take minutes."""
 
