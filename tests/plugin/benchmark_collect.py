@@ -24,6 +24,9 @@ KINDS = {"without": (*OTHERS,), "with": (*OTHERS, "-pconformance.plugin")}
 def seconds(project: Path, *options: str) -> float:
     """One run of a project's collection."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    # As where a wheel was installed; a checkout may have no caches, and an environment may not write them.
+    environment |= {"PYTHONPYCACHEPREFIX": str(project / "caches")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "pytest", "--collect-only", "-pno:cacheprovider", *options]
     start = time.perf_counter()
     subprocess.run(command, cwd=project, env=environment, check=True, stdout=subprocess.DEVNULL)
