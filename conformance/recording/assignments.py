@@ -8,6 +8,7 @@ from none, and so a step from a pass whose gradients are still being accumulated
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ METHODS = (
     *("scatter_add", "scatter_sub", "scatter_update", "scatter_nd_add", "scatter_nd_sub", "scatter_nd_update"),
 )
 """By these a `tf.Variable` changes."""
+
+OPTIMIZER, NO_STEP = "optimizer", "no step"
+"""Whose assignments are told apart from those by hand: the given optimizer's, and those that no step has made."""
 
 
 class Assignments:
@@ -37,7 +41,7 @@ class Assignments:
 
         self.by_hand: set[str] = set()
         self._made = Log(1, (), tf.int32, devices)
-        self._theirs = self._nobodys = 0
+        self._during: Counter[str] = Counter()
         for name, replica, variable in copies:
             for method in METHODS:
                 setattr(variable, method, self._watched(name, replica, getattr(variable, method)))
@@ -45,9 +49,9 @@ class Assignments:
     def _watched(self, name: str, replica: int, method: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            if self._nobodys:
+            if self._during[NO_STEP]:
                 return result
-            if not self._theirs:
+            if not self._during[OPTIMIZER]:
                 self.by_hand.add(name)
             # Of the optimizer's as well: while one replica waits in it for the others, these may assign by hand.
             self._made.rows[replica].assign([1])
@@ -56,22 +60,13 @@ class Assignments:
         return watched
 
     @contextlib.contextmanager
-    def of_the_optimizer(self) -> Iterator[None]:
-        """While the optimizer updates."""
-        self._theirs += 1
+    def of(self, whose: str) -> Iterator[None]:
+        """While weights are assigned by `OPTIMIZER`, or of `NO_STEP`."""
+        self._during[whose] += 1
         try:
             yield
         finally:
-            self._theirs -= 1
-
-    @contextlib.contextmanager
-    def of_no_step(self) -> Iterator[None]:
-        """While weights are assigned that no step has made."""
-        self._nobodys += 1
-        try:
-            yield
-        finally:
-            self._nobodys -= 1
+            self._during[whose] -= 1
 
     def taken(self, replica: int) -> Any:
         """Whether there were any on a replica, as a scalar tensor; from here on there were none."""

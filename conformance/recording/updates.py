@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from conformance.recording.assignments import Assignments
+from conformance.recording.assignments import NO_STEP, OPTIMIZER, Assignments
 from conformance.recording.logs import APPLIES, CALLS, Logs
 from conformance.several import Optimizers
 from conformance.stage import Stage
@@ -62,13 +62,13 @@ class Updates(Logs):
 
         def watched_finalize(*args: Any, **kwargs: Any) -> Any:
             # What is put into the weights when training has ended belongs to no step.
-            with assigned.of_no_step():
+            with assigned.of(NO_STEP):
                 return finalize(*args, **kwargs)
 
         self.optimizer.finalize_variable_values = watched_finalize
 
     def _of_the_optimizer(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._assigned is None else self._assigned.of_the_optimizer()
+        return contextlib.nullcontext() if self._assigned is None else self._assigned.of(OPTIMIZER)
 
     def _handed(self, variables: Any) -> bool:
         """Note which variables the optimizer is given; whether any of them is the model's."""
