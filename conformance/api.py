@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from conformance import devices
 from conformance.arm import MAX_REPLICAS, Placement, parse_execution
-from conformance.asked import refuse_beside_case, refuse_unusable, shown, whole
+from conformance.asked import refuse_beside_case, refuse_unusable, whole
 from conformance.build import Parts
 from conformance.case import Case
 from conformance.defaults import settle, with_known
@@ -20,6 +20,7 @@ from conformance.errors import UsageError
 from conformance.judge import Judge, judge_case
 from conformance.plan import Plan
 from conformance.prepare import release
+from conformance.reports.text import shown
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 from conformance.user_callbacks import maker

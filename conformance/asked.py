@@ -13,22 +13,12 @@ from typing import Any
 
 from conformance.case import Case
 from conformance.errors import UsageError
-from conformance.reports.text import shortened
+from conformance.reports.text import shown
 from conformance.trainers.forms import FORMS
 from conformance.user_outputs import flat
 
 LARGEST = 2**31 - 1
 """What TensorFlow can count rows and epochs to."""
-
-_MOST = 100
-
-
-def shown(value: object) -> str:
-    """A value in one short line, whatever it is."""
-    try:
-        return shortened(repr(value), _MOST)
-    except Exception:  # noqa: BLE001 - a class of a user's may say anything of itself
-        return f"a {type(value).__name__}"
 
 
 def refuse_unusable(given: Mapping[str, Any]) -> None:

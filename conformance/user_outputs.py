@@ -14,6 +14,7 @@ from typing import Any
 from conformance.data import Arrays
 from conformance.errors import UsageError
 from conformance.recording import output_names
+from conformance.reports.text import shown
 
 CROSSENTROPIES = ("crossentropy", "ce")
 """The names that mean another loss for every kind of target."""
@@ -113,7 +114,7 @@ def losses_by_output(given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
     for index, loss in enumerate(losses):
         if loss is None or isinstance(loss, list | tuple | Mapping):
             raise UsageError(
-                f"loss={_shown(given)} has {_shown(loss)} for {_called(index, given, outputs)}; give every output one"
+                f"loss={shown(given)} has {shown(loss)} for {_called(index, given, outputs)}; give every output one"
                 " loss, and the weight 0.0 in loss_weights to one that should not count"
             )
     losses = [loss() if isinstance(loss, type) else loss for loss in losses]
@@ -138,15 +139,13 @@ def weights_by_output(given: Any, rows: Arrays, outputs: Ask) -> tuple[float, ..
         return None
     if not isinstance(given, list | tuple | Mapping) and len(rows.y) > 1:
         raise UsageError(
-            f"loss_weights={_shown(given)} for {len(rows.y)} outputs; give a number for each, in a list or by its name"
+            f"loss_weights={shown(given)} for {len(rows.y)} outputs; give a number for each, in a list or by its name"
         )
     weights = by_output("loss_weights", given, rows, outputs)
     try:
         return tuple(float(weight) for weight in weights)
     except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"loss_weights={_shown(given)} should be a number for each output, as in [1.0, 0.5]"
-        ) from error
+        raise UsageError(f"loss_weights={shown(given)} should be a number for each output, as in [1.0, 0.5]") from error
 
 
 def by_output(name: str, given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
@@ -175,7 +174,7 @@ def by_output(name: str, given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
         return [given] * len(rows.y)
     if len(given) != len(rows.y):
         raise UsageError(
-            f"{name}={_shown(given)} has {len(given)} entries for {len(rows.y)} outputs, which have a target each; give"
+            f"{name}={shown(given)} has {len(given)} entries for {len(rows.y)} outputs, which have a target each; give"
             " as many, in the order of the outputs, or a dictionary by their names"
         )
     return list(given)
@@ -184,11 +183,3 @@ def by_output(name: str, given: Any, rows: Arrays, outputs: Ask) -> list[Any]:
 def _called(index: int, given: Any, outputs: Ask) -> str:
     """An output by name, where it was given by name, or else by its place."""
     return f"the output {outputs().names[index]!r}" if isinstance(given, Mapping) else f"output {index}"
-
-
-def _shown(given: Any) -> str:
-    text = " ".join(repr(given).split())
-    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
-
-
-_MOST = 80

@@ -101,3 +101,14 @@ def docstring(paragraphs: list[str], width: int) -> list[str]:
 
 def _wrapped(text: str, width: int, most: int) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=False, max_lines=most, placeholder=" ...")
+
+
+def shown(value: object) -> str:
+    """A value in one short line, whatever it is."""
+    try:
+        return shortened(repr(value), _SHOWN)
+    except Exception:  # noqa: BLE001 - a class of a user's may say anything of itself
+        return f"a {type(value).__name__}"
+
+
+_SHOWN = 100

@@ -10,8 +10,8 @@ import pytest
 
 import conformance
 from conformance import api, cases
-from conformance.asked import shown
 from conformance.errors import UsageError
+from conformance.reports.text import shown
 
 X = np.ones((8, 4), "float32")
 Y = X[:, :1].copy()
