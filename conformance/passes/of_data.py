@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from conformance.case import FEEDS, METRICS, PATTERNS, PRECISIONS, Case
@@ -30,6 +32,20 @@ def shorten(case: Case) -> Proposals:
                 schedule=msgspec.structs.replace(schedule, epochs=epochs),
             )
     yield from with_changes(case, schedule=msgspec.structs.replace(case.schedule, epochs=1))
+    for batch_size, rows in _fewer(case):
+        yield from with_changes(case, data=msgspec.structs.replace(case.data, batch_size=batch_size, rows=rows))
+
+
+def _fewer(case: Case) -> Iterator[tuple[int, int]]:
+    """(Batch size, rows) of what needs more than any of `SIZES`: one batch of all, a batch or a row less, halves."""
+    data, full = case.data, case.steps_per_epoch - 1
+    yield data.rows, data.rows
+    if full:
+        yield data.batch_size, data.rows - data.batch_size
+    for batch_size in (data.batch_size // 2, data.batch_size - 1):
+        lasts = (min(case.last_batch, batch_size), case.last_batch - data.batch_size + batch_size)
+        yield from ((batch_size, full * batch_size + last) for last in dict.fromkeys(lasts) if last > 0)
+    yield data.batch_size, data.rows - 1
 
 
 def use_the_first_metric(case: Case) -> Proposals:

@@ -156,7 +156,7 @@ def test_twice(time):
 """
     result = _run(stand_in, source)
     result.assert_outcomes(failed=2)
-    assert result.stdout.str().count("Data(rows=8, batch_size=4") == 2
+    assert result.stdout.str().count("Data(rows=6, batch_size=6, ") == 2
     # What Hypothesis shrinks by is not judged, and what it draws in the second run is.
     assert [what for what, _ in groupby(_asked(stand_in))] == ["check", "judge", "check", "judge"]
 

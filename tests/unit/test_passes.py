@@ -70,6 +70,27 @@ def test_what_a_finding_needs_is_kept(case: Case) -> None:
     assert len(least.model.nodes) <= 2
 
 
+@pytest.mark.parametrize("rows", [5, 6, 11])
+def test_what_needs_many_rows_ends_with_as_many_from_every_start(rows: int) -> None:
+    @DRAWN
+    @given(cases(max_layers=1).filter(lambda case: case.data.rows >= rows))
+    def each(case: Case) -> None:
+        least = simplified(case, lambda proposal: proposal.data.rows >= rows)
+        assert (least.data.rows, least.data.batch_size, least.steps) == (rows, rows, 1)
+
+    each()
+
+
+@DRAWN
+@given(cases(max_layers=1).filter(lambda case: case.steps_per_epoch > 1 and case.last_batch > 4))
+def test_what_needs_large_batches_ends_with_small_ones_of_them(case: Case) -> None:
+    def shows(proposal: Case) -> bool:
+        return proposal.steps_per_epoch > 1 and proposal.last_batch > 4
+
+    least = simplified(case, shows).data
+    assert (least.rows, least.batch_size) == (10, 5)
+
+
 def test_nothing_that_is_no_simpler_is_asked_for() -> None:
     """`shows` trains: it is asked for nothing twice in a row, and for nothing that was left behind."""
     import hypothesis
