@@ -30,6 +30,9 @@ from conformance.trace import PerReplica
 from conformance.training import training
 from conformance.verdict import ArmReport, Cause, Divergence, Expected, Observation, Verdict
 
+NIGHTLY = pytest.mark.nightly
+"""On what is told by one of its like with every change, and takes seconds in a process of its own."""
+
 SINGLE, MIRRORED, LOOP = "fit/single/graph", "fit/mirrored:2/graph", "loop/single/graph"
 
 
@@ -262,9 +265,9 @@ def test_the_loss_of_an_output_is_reported_as_the_engine_reports_it(tmp_path: Pa
 @pytest.mark.parametrize(
     "given",
     [
-        {"stage": Stage.LOGS, "variable": "loss", "step": 1},
+        pytest.param({"stage": Stage.LOGS, "variable": "loss", "step": 1}, marks=NIGHTLY),
         {"stage": Stage.LOGS, "variable": "two_accuracy", "step": None, "epoch": 1},
-        {"stage": Stage.LOSS, "variable": "loss"},
+        pytest.param({"stage": Stage.LOSS, "variable": "loss"}, marks=NIGHTLY),
     ],
 )
 def test_what_fit_and_loop_report_agrees_bit_for_bit(given: dict[str, object]) -> None:
@@ -285,10 +288,10 @@ def test_an_error_of_the_script_itself_is_no_verdict() -> None:
     ("case", "arms"),
     [
         (wide(), (SINGLE, LOOP)),
-        (wide(), ("loop/mirrored:2/graph", MIRRORED)),
+        pytest.param(wide(), ("loop/mirrored:2/graph", MIRRORED), marks=NIGHTLY),
         (deep(feed="dataset"), (MIRRORED, SINGLE)),
-        (deep(built_first=False, steps_per_execution=2), (SINGLE, "fit/single/eager")),
-        (deep(), ("loop/mirrored:2/graph", "loop/single/eager")),
+        pytest.param(deep(built_first=False, steps_per_execution=2), (SINGLE, "fit/single/eager"), marks=NIGHTLY),
+        pytest.param(deep(), ("loop/mirrored:2/graph", "loop/single/eager"), marks=NIGHTLY),
         (functions(), ("loop/mirrored:2/graph", "train_on_batch/single/eager")),
         (dense(rows=19), ("loop/single/xla", "fit/single/xla")),
     ],
@@ -386,8 +389,8 @@ def _is_small(values: PerReplica) -> bool:
         (averaged(), SINGLE, FINAL),
         (averaged(), LOOP, 5),
         (averaged(), "loop/mirrored:2/graph", 2),
-        (deep(built_first=False, feed="dataset"), MIRRORED, 2),
-        (deep(), SINGLE, 1),
+        pytest.param(deep(built_first=False, feed="dataset"), MIRRORED, 2, marks=NIGHTLY),
+        pytest.param(deep(), SINGLE, 1, marks=NIGHTLY),
         (wide(), "train_on_batch/single/eager", 4),
         (dense(rows=16, gradient_accumulation_steps=2, clipnorm=0.1), "fit/single/xla", 1),
     ],
