@@ -14,7 +14,7 @@ import msgspec
 MOST_CHANGES = 3
 """Of a function that is traced anew many times, the changes of so many arguments are kept."""
 
-SHAPE, DTYPE, VALUE, OBJECT, STRUCTURE, FUNCTION, REPLICA, CONTEXT = (
+SHAPE, DTYPE, VALUE, OBJECT, STRUCTURE, FUNCTION, REPLICA, VARIABLES, CONTEXT = (
     "shape",
     "dtype",
     "value",
@@ -22,6 +22,7 @@ SHAPE, DTYPE, VALUE, OBJECT, STRUCTURE, FUNCTION, REPLICA, CONTEXT = (
     "structure",
     "function",
     "replica",
+    "variables",
     "context",
 )
 
@@ -33,6 +34,8 @@ ADVICE = {
     STRUCTURE: "pass the same structure at each call",
     FUNCTION: "the `tf.function` itself is made anew; make it once, outside of the loop",
     REPLICA: "each replica has a trace of its own",
+    VARIABLES: "its first trace made them, an optimizer's as a rule; build it before,"
+    " `optimizer.build(model.trainable_variables)`",
     CONTEXT: "it is called from another context: another graph, strategy or device",
 }
 """By kind of a change, what to make of it."""
@@ -54,6 +57,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     after: str = ""
 
     def __str__(self) -> str:
+        if self.kind == VARIABLES:
+            return "new variables"
         return f"{self.argument} {self.before} -> {self.after}" if self.argument else f"another {self.kind}"
 
 

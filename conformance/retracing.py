@@ -30,6 +30,7 @@ from conformance.costs import (
     SHAPE,
     STRUCTURE,
     VALUE,
+    VARIABLES,
     Change,
     Traced,
 )
@@ -73,6 +74,7 @@ class _Seen:
     traces: int = 0
     partial: int = 0
     replicas: int = 0
+    makes: bool = False
     leaves: Leaves = field(default_factory=dict)
     contexts: list[Any] = field(default_factory=list)
     changes: dict[tuple[str, str], Change] = field(default_factory=dict)
@@ -150,18 +152,24 @@ class Retracing:
             for name, parameter in concrete.function_type.parameters.items()
             for path, leaf in _leaves(name, parameter.type_constraint)
         }
+        # TensorFlow has traces in which variables may be made, and others; this version may not tell them apart.
+        scope = getattr(getattr(options, "scope_type", None), "name", "")
         if known.traces:
             anew = options.function_cache is not None and not len(options.function_cache)
-            self._compare(known, leaves, context, anew=anew)
+            uses = known.makes and scope == "NO_VARIABLE_CREATION"
+            self._compare(known, leaves, context, anew=anew, uses=uses)
         known.traces += 1
+        known.makes = scope == "VARIABLE_CREATION"
         known.leaves = leaves
         known.contexts.append(context)
 
-    def _compare(self, known: _Seen, leaves: Leaves, context: Any, *, anew: bool) -> None:
+    def _compare(self, known: _Seen, leaves: Leaves, context: Any, *, anew: bool, uses: bool) -> None:
         found = list(changes(known.leaves, leaves))
         if anew:
             # A function of its own would have been traced whatever its arguments are.
             found = [Change(kind=FUNCTION)]
+        elif not found and uses:
+            found = [Change(kind=VARIABLES)]
         elif not found:
             found = [Change(kind=REPLICA if _only_devices(context, known.contexts) else CONTEXT)]
         if found[0].kind == REPLICA:
