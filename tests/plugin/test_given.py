@@ -39,9 +39,10 @@ SMALL = dict(max_layers=1, losses=["mean_squared_error"])
 QUIET = "-pno:cacheprovider"
 
 
-def _run(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
+def _run(pytester: pytest.Pytester, source: str, *options: str, seed: str = "1") -> pytest.RunResult:
+    """Run it on the same draws each time; without a seed where the database is asked, which Hypothesis keeps by it."""
     pytester.makepyfile(test_drawn=LOOP + source)
-    return pytester.runpytest_subprocess(QUIET, *options)
+    return pytester.runpytest_subprocess(QUIET, *([f"--hypothesis-seed={seed}"] if seed else []), *options)
 
 
 def _cases(pytester: pytest.Pytester) -> list[str]:
@@ -114,22 +115,21 @@ def test_loop():
 
 
 def test_the_smallest_case_is_not_looked_for_again(stand_in: pytest.Pytester) -> None:
-    _run(stand_in, WRONG).assert_outcomes(failed=1)
-    first = _asked(stand_in)
-    assert first.count("judge") > 3
-    result = _run(stand_in, WRONG)
+    _run(stand_in, WRONG, seed="").assert_outcomes(failed=1)
+    assert "judge" in _asked(stand_in)
+    result = _run(stand_in, WRONG, seed="")
     result.assert_outcomes(failed=1)
     assert SMALLEST in result.stdout.str()
     assert _asked(stand_in) == ["check"]
 
 
 def test_a_smallest_case_that_has_come_right_does_not_hide_the_first(stand_in: pytest.Pytester) -> None:
-    _run(stand_in, WRONG).assert_outcomes(failed=1)
+    _run(stand_in, WRONG, seed="").assert_outcomes(failed=1)
     cured = """
 def forgets(case, old=forgets):
     return judged() if case.model.nodes[0].name == "dense" else old(case)
 """
-    result = _run(stand_in, cured + WRONG)
+    result = _run(stand_in, cured + WRONG, seed="")
     result.assert_outcomes(failed=1)
     assert "kernel_regularizer" in result.stdout.str()
     assert SMALLEST not in result.stdout.str()
@@ -193,9 +193,9 @@ def test_case(case):
     seen(case)
     assert case.data.rows <= 5
 """
-    _run(stand_in, source).assert_outcomes(failed=1)
+    _run(stand_in, source, seed="").assert_outcomes(failed=1)
     *_, smallest = _cases(stand_in)
-    _run(stand_in, source).assert_outcomes(failed=1)
+    _run(stand_in, source, seed="").assert_outcomes(failed=1)
     assert _cases(stand_in)[0] == smallest
     assert smallest.startswith("6 ")
 
@@ -208,8 +208,8 @@ def test_case(case):
     seen(case)
 """
     drawn_by_seed = []
-    for seed in (1, 1, 2):
-        _run(stand_in, source, f"--hypothesis-seed={seed}").assert_outcomes(passed=1)
+    for seed in ("1", "1", "2"):
+        _run(stand_in, source, seed=seed).assert_outcomes(passed=1)
         drawn_by_seed.append(_cases(stand_in))
     first, again, other = drawn_by_seed
     assert len(first) == 5
