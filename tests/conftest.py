@@ -6,6 +6,9 @@ import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["KERAS_BACKEND"] = "tensorflow"
+# Hundreds of tests start a Python of their own. Without caches of bytecode, which everybody has, each of them compiles
+# the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from hypothesis import settings

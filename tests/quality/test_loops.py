@@ -20,13 +20,16 @@ CORRECT = [loop for loop in LOOPS if loop.cause is None]
 GATE = 12
 """So many correct loops, and one wrong loop a name, are tested with every change; the others take minutes."""
 
+NIGHTLY = {"replica_reported_loss", "replica_fixed_batch_divisor", "replica_batch_size"}
+"""Names whose loops are whole ones on replicas, which TensorFlow traces anew at each call: ten seconds each."""
+
 
 def marked(loops: list[Loop], gate: list[Loop]) -> list[object]:
     """Parameters of a test, those that are not in the gate for the nightly session."""
     return [pytest.param(loop, id=loop.name, marks=() if loop in gate else pytest.mark.nightly) for loop in loops]
 
 
-FIRST = list({loop.cause: loop for loop in reversed(WRONG)}.values())
+FIRST = list({loop.cause: loop for loop in reversed(WRONG) if loop.cause not in NIGHTLY}.values())
 
 # Two trainings that are both right: rounding is no divergence.
 ROUNDING = "rounding_amplified"

@@ -16,11 +16,9 @@ MOST_LAYERS = 2
 GATE = (
     "regularization_omitted",
     "gradient_slightly_off",
-    "sample_weight_ignored",
     "clip_order",
     "training_flag_false",
     "replica_loss_scaled_twice",
-    "frozen_weights_updated",
 )
 """Those that every change must pass; the others take minutes."""
 
