@@ -20,6 +20,7 @@ from conformance.causes import CAUSES
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.exception import everywhere
+from conformance.optimizer_config import config_of
 from conformance.placement_layers import STREAM, cause_of_layers, of_statistics
 from conformance.plan import Plan
 from conformance.prepare import PreparedArm, release
@@ -66,6 +67,7 @@ class Judge(Running):
         flaky: list[str] = []
         rounding: list[str] = []
         remarks: list[str] = []
+        laid: set[Any] = set()
         for found in differences:
             if self._without_callbacks(found):
                 if not self._quick and not self.repeats(found):
@@ -80,6 +82,8 @@ class Judge(Running):
             if cause is not None:
                 observations.append(of_statistics(divergence(found, self.subject), str(found.suspect)))
                 continue
+            # What a difference of two arms was laid to is told with that difference, whatever axis its own arms make.
+            laid |= {item.key for item in _matching(found, told)[0] if item.named is not None}
             if self._settled(found, told):
                 if found.difference.stage.order >= Stage.UPDATE.order:
                     rounding.append(message(found, self.subject))
@@ -92,8 +96,6 @@ class Judge(Running):
                 observations += made
             else:
                 rounding.append(message(found, self.subject))
-        # What a difference of two arms was laid to is told with that difference, whatever axis its own arms make.
-        laid = {item.key for found in differences for item in _matching(found, told)[0] if item.named is not None}
         for item in told:
             if item.key in laid or item.signature in {known.signature for known in observations}:
                 continue
@@ -216,11 +218,23 @@ class Judge(Running):
         if "trial" not in (found.suspect.trainer, found.reference.trainer) or found.difference.raised is not None:
             return False
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
-        if any(item is None or item.skipped or not item.compared for item in judged):
+        if any(item is None or item.skipped or not item.compared for item in judged) or self._unheard(found):
             return False
         if found.suspect.placement != found.reference.placement:
             return self.apart_by_definition(found) <= found.difference.allowed and not _matching(found, told)[0]
         return not _matching(found, told)[0]
+
+    def _unheard(self, found: Found) -> bool:
+        """Whether two arms differ in what they report alone, of which the referee has no opinion.
+
+        A metric that no clause computes is held against the other arm's and nothing else. What a step on trial reports,
+        the harness reports, of what has been judged.
+        """
+        if found.difference.stage is not Stage.LOGS or self.subject.trial is None:
+            return False
+        judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
+        heard = any(item is not None and found.difference.name in item.reported for item in judged)
+        return loop_of(self.subject.trial).form != STEP and not heard
 
     def _keras_own(self, item: Told) -> bool:
         """Whether something is Keras's affair and no news to who asks about parts and loops of their own."""
@@ -251,7 +265,7 @@ class Judge(Running):
         observation = self._observation(found)
         if observation.cause.name == "unexplained" and matching:
             return [_adding(observation, matching[0].departure.beside)]
-        if observation.cause.name != "unexplained" or not self.both_conform(found):
+        if observation.cause.name != "unexplained" or self._unheard(found) or not self.both_conform(found):
             return [observation]
         if not same_mode(found.suspect, found.reference):
             apart = self.apart_by_definition(found)
@@ -375,10 +389,10 @@ def replace_trainer(arm: Arm, trainer: str) -> Arm:
 
 
 def _options(prepared: PreparedArm) -> dict[str, Any]:
-    config = getattr(prepared, "optimizer", None)
-    if config is None:
+    optimizer = getattr(prepared, "optimizer", None)
+    if optimizer is None:
         return {}
-    return {key: value for key, value in config.get_config().items() if value}
+    return {key: value for key, value in config_of(optimizer).items() if value}
 
 
 def judge_case(

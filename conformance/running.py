@@ -279,11 +279,16 @@ class Running:
         return self.referee.apart(traces, step, stage, difference.name, **otherwise)
 
     def both_conform(self, found: Found) -> bool:
-        """Whether two arms each took every step as the referee does."""
+        """Whether two arms each took every step as the referee does, as far as to where they differ.
+
+        Every step is judged from what was recorded before it, so that what departs behind that stage, as an update does
+        that Keras makes otherwise than the clauses, says nothing of how the two came to differ there.
+        """
         if found.difference.raised is not None:
             return False
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
-        return all(item is not None and item.conforms and not item.skipped and item.compared for item in judged)
+        stage = found.difference.stage
+        return all(item is not None and item.compared and item.conforms_to(stage) for item in judged)
 
     # What there is to report.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance.errors import UsageError
+from conformance.optimizer_config import config_of
 
 Made = Callable[[Any], Any]
 """Makes an optimizer of whatever was given for one."""
@@ -73,7 +74,7 @@ class Optimizers:
     def __init__(self, held: Mapping[str, Any]) -> None:
         self._held = dict(held)
         # A learning rate that was changed meanwhile would be the new one's.
-        self._configs = {name: item.get_config() for name, item in held.items()}
+        self._configs = {name: config_of(item) for name, item in held.items()}
 
     def variables(self) -> dict[str, list[Any]]:
         """The variables of each that has made a step by now."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from conformance import build
 from conformance.case import Case
 from conformance.data import Array, Arrays, arrays
@@ -103,11 +105,11 @@ class Logbook:
 
     def step(self, step: int, logs: dict[str, Any]) -> None:
         """Note what was reported after a step."""
-        self.trace_logs.update({(step, name): float(value) for name, value in logs.items()})
+        self.trace_logs.update({(step, name): value for name, value in numbered(logs).items()})
 
     def epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """Note what was reported after an epoch."""
-        self.epoch_logs.update({(epoch, name): float(value) for name, value in logs.items()})
+        self.epoch_logs.update({(epoch, name): value for name, value in numbered(logs).items()})
 
     @contextlib.contextmanager
     def timed(self, steps: int = 1) -> Iterator[None]:
@@ -124,6 +126,21 @@ class Logbook:
         """Hand the notes over to a trace."""
         trace.logs, trace.epoch_logs = self.trace_logs, self.epoch_logs
         trace.durations = self.durations
+
+
+def numbered(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What is reported as one number a name: a metric of several, as of one a class, has its place behind the name.
+
+    Examples:
+        >>> numbered({"loss": 0.5, "f1_score": [0.25, 1.0]})
+        {'loss': 0.5, 'f1_score[0]': 0.25, 'f1_score[1]': 1.0}
+    """
+    found: dict[str, float] = {}
+    for name, value in logs.items():
+        numbers = np.asarray(value, np.float64)
+        several = numbers.size != 1
+        found |= {f"{name}[{i}]" if several else name: float(number) for i, number in enumerate(numbers.ravel())}
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from conformance.build import Parts
 from conformance.data import Arrays
 from conformance.errors import ConformanceError, UsageError
+from conformance.optimizer_config import config_of
 from conformance.recording import output_names
 from conformance.several import compiling, optimizers_of
 from conformance.trainers.fit import has_own_step
@@ -163,7 +164,7 @@ def made_optimizer(given: Any) -> Any:
     import keras
 
     if isinstance(given, keras.optimizers.Optimizer):
-        return type(given).from_config(given.get_config())
+        return type(given).from_config(config_of(given))
     made = keras.optimizers.get(given) if isinstance(given, str) else given()
     if not isinstance(made, keras.optimizers.Optimizer):
         raise UsageError(f"optimizer gave {type(made).__name__}, which is no keras.optimizers.Optimizer")

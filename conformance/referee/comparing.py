@@ -223,9 +223,8 @@ class Comparing:
         scale = float(max(largest, default=0.0))
         for name, seen in recorded.items():
             if name not in exact:
-                line = f"{stage.value} {name}: no clause gives it"
-                if count and line not in self.judgement.skipped:
-                    self.judgement.skipped.append(line)
+                if count:
+                    self.judgement.skip(f"{stage.value} {name}: no clause gives it", stage)
                 continue
             for replica, (value, due) in enumerate(zip(seen, exact[name], strict=True)):
                 found, others = _within_range(value, due, [other[name][replica] for other in rounded])

@@ -73,6 +73,8 @@ class Judgement:
         ratios: by stage the seen / allowed of everything that conforms.
         compared: how many quantities were compared.
         skipped: what could not be judged, and why.
+        unjudged: the stages of what could not be judged.
+        reported: the names of the reports that were judged.
         meter: what was seen and allowed of everything compared. What comes after a departure that is explained is held
             against the deviation that explains it.
     """
@@ -82,9 +84,22 @@ class Judgement:
     ratios: dict[Stage, list[Ratio]] = field(default_factory=dict)
     compared: int = 0
     skipped: list[str] = field(default_factory=list)
+    unjudged: set[Stage] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     meter: Meter = field(default_factory=Meter)
 
     @property
     def conforms(self) -> bool:
         """Whether nothing departs."""
         return not self.departures
+
+    def conforms_to(self, stage: Stage) -> bool:
+        """Whether everything up to a stage was judged, and nothing departs."""
+        places = {*self.unjudged, *(item.stage for item in self.departures)}
+        return all(place.order > stage.order for place in places)
+
+    def skip(self, line: str, *stages: Stage) -> None:
+        """Note what could not be judged, and of which stages it is."""
+        self.unjudged.update(stages)
+        if line not in self.skipped:
+            self.skipped.append(line)

@@ -184,7 +184,7 @@ class _Case:
         self._beginning()
         if _synchronized(self.exact) and self.exact.twin.random:
             line = "outputs and states: not judged where replicas share statistics and draw random numbers of their own"
-            self.judgement.skipped.append(line)
+            self.judgement.skip(line, Stage.OUTPUTS, Stage.STATE)
         for stage, wanted in stages:
             steps = [step for step in self.reading.steps if self._judged(step, stage)]
             if not steps:
@@ -192,13 +192,14 @@ class _Case:
             try:
                 self._stage(stage, wanted, steps)
             except UnsupportedError as error:
-                self.judgement.skipped.append(f"{stage.value}: {error}")
+                self.judgement.skip(f"{stage.value}: {error}", stage)
         self._together()
         self._end()
         if self.trace.arm.trainer != "trial" or not self.reading.whole_losses:
             # What is reported of a step on trial, the harness reports, from what the step returned.
-            reports, count = judge_reports(self.exact, self.rules)
-            self.judgement.compared += count
+            reports, counts = judge_reports(self.exact, self.rules)
+            self.judgement.compared += sum(counts.values())
+            self.judgement.reported |= counts.keys()
             self.judgement.departures += reports
         self._standing_still()
         self._without_consequences()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from conformance.data import Array, Arrays
+from conformance.optimizer_config import config_of
 from conformance.referee.base_rules import distinct
 from conformance.referee.batch_clauses import class_weight_of
 from conformance.referee.forward_clauses import Mode
@@ -190,13 +191,12 @@ class Reading:
 
     @cached_property
     def given_config(self) -> dict[str, Any]:
-        """Its `get_config()`, as it was given."""
-        config: dict[str, Any] = self._optimizer.get_config()
-        return config
+        """Its config, as it was given."""
+        return config_of(self._optimizer)
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
-        """Its `get_config()`; without accumulation, where the loop accumulates by hand."""
+        """Its config; without accumulation, where the loop accumulates by hand."""
         return {**self.given_config, "gradient_accumulation_steps": None} if self.accumulated else self.given_config
 
     accumulated = False

@@ -16,16 +16,16 @@ from conformance.referee.scene import Rules
 from conformance.stage import Stage
 
 
-def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[Departure], int]:
-    """The departures of what was reported, one a name, and how many reports were compared."""
+def judge_reports(evaluator: Evaluator, rules: Rules = ALL_RULES) -> tuple[list[Departure], dict[str, int]]:
+    """The departures of what was reported, one a name, and how many reports of each name were compared."""
     reports = Reports(evaluator, rules)
     if not reports.reports or not reports.reading.steps:
-        return [], 0
-    found, compared = [], 0
+        return [], {}
+    found, compared = [], dict[str, int]()
     of_clauses = Reports(evaluator, {**ALL_RULES, "called": rules["called"]}, computed=True)
     for name, wanted in reports.wanted.items():
         count = sum(report.name == name for report in reports.judged())
-        compared += count
+        compared |= {name: count} if count else {}
         off = reports.off(name, wanted) if count else []
         # A report may be right where the loss that was trained on is not.
         if not off or (name in of_clauses.wanted and not of_clauses.off(name, of_clauses.wanted[name])):

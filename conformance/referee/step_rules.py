@@ -36,6 +36,7 @@ from conformance.referee.apply_rules import (
 from conformance.referee.base_rules import Array, UpdateStep
 from conformance.referee.clause import clause
 from conformance.referee.constraint_rules import Constraint, constrained, max_norm, min_max_norm, non_neg, unit_norm
+from conformance.referee.own_schedule_rules import own_schedule, rule_of
 from conformance.referee.schedule_rules import SCHEDULE_RULES
 from conformance.referee.state_rules import StepOutcome, StepState
 from conformance.referee.update_rules import UPDATE_RULES
@@ -97,6 +98,7 @@ _CLAUSES: tuple[Callable[..., Any], ...] = (
     routed,
     *UPDATE_RULES.values(),
     *SCHEDULE_RULES.values(),
+    own_schedule,
 )
 
 RULES: dict[str, Callable[..., Any]] = {rule.__name__: rule for rule in _CLAUSES}
@@ -231,11 +233,13 @@ def learning_rate_of(state: StepState, rules: Rules = RULES) -> float:
     if "learning_rate" in state.slots:
         return float(state.slots["learning_rate"])
     schedule = state.config["learning_rate"]
-    name = schedule.get("class_name") if isinstance(schedule, Mapping) else None
-    if name not in SCHEDULE_RULES:
+    known = rule_of(schedule)
+    if known is None:
+        name = schedule.get("class_name") if isinstance(schedule, Mapping) else None
         raise UnsupportedError(f"{name or schedule} is no schedule of keras.optimizers.schedules; give learning_rate=")
+    rule, config = known
     dtype = next((np.asarray(value).dtype for value in state.variables.values()), np.dtype(np.float64))
-    return float(rules[SCHEDULE_RULES[str(name)].__name__](iterations, schedule["config"], dtype))
+    return float(rules[rule.__name__](iterations, config, dtype))
 
 
 def final_variables(state: StepState, rules: Rules = RULES) -> dict[str, Array]:

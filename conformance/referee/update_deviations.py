@@ -16,8 +16,8 @@ from conformance.referee.constraint_rules import Constraint, constrained
 from conformance.referee.deviation import Deviation, Variant
 from conformance.referee.evaluate import ALL_RULES, Evaluator
 from conformance.referee.gradient_clauses import Gradients
+from conformance.referee.own_schedule_rules import rule_of
 from conformance.referee.scene import Rules
-from conformance.referee.schedule_rules import SCHEDULE_RULES
 from conformance.referee.state_rules import StepOutcome, StepState
 from conformance.referee.step_rules import optimizer_step
 from conformance.referee.update_rules import COUNTING, UPDATE_RULES
@@ -34,7 +34,7 @@ def _rate_off(evaluator: Evaluator) -> Iterator[Variant]:
     name = evaluator.reading.optimizer_class
     # What is called twice counts twice, and that is seen.
     once = evaluator.reading.trace.handed_a_step < 2
-    if once and (isinstance(_rate(evaluator), Mapping) or name in COUNTING):
+    if once and (rule_of(_rate(evaluator)) is not None or name in COUNTING):
         for which, told in ((_every, "every step"), (_first, "the first step")):
             yield Variant({"carried": partial(_counted_before, which)}, f"the step is counted before {told} is made")
     if name not in COUNTING:
@@ -74,10 +74,10 @@ def _rate_frozen(evaluator: Evaluator) -> Iterator[Variant]:
 
 
 def _rates(evaluator: Evaluator, at: Callable[[int], int], told: str) -> Iterator[Variant]:
-    schedule = _rate(evaluator)
-    if not isinstance(schedule, Mapping) or schedule.get("class_name") not in SCHEDULE_RULES:
+    known = rule_of(_rate(evaluator))
+    if known is None:
         return
-    rule = SCHEDULE_RULES[schedule["class_name"]]
+    rule, _ = known
 
     def otherwise(step: int, config: Mapping[str, Any], dtype: Any = np.float64) -> Any:
         return rule(at(step), config, dtype)
@@ -89,7 +89,7 @@ def _decay(evaluator: Evaluator) -> Iterator[Variant]:
     config, kind = evaluator.reading.optimizer_config, evaluator.reading.optimizer_class
     if not config.get("weight_decay") or kind not in UPDATE_RULES:
         return
-    decay = config["weight_decay"]
+    decay, spared = config["weight_decay"], evaluator.reading.decay_excluded
     rule = UPDATE_RULES[kind]
 
     def none(variables: Gradients, *_: Any) -> Gradients:
@@ -100,7 +100,10 @@ def _decay(evaluator: Evaluator) -> Iterator[Variant]:
 
     def coupled(factor: float) -> Callable[[UpdateStep], Any]:
         def step_with(step: UpdateStep) -> Any:
-            penalized = {name: g + step.variables[name] * like(g, decay * factor) for name, g in step.gradients.items()}
+            penalized = {
+                name: g if name in spared else g + step.variables[name] * like(g, decay * factor)
+                for name, g in step.gradients.items()
+            }
             return rule(replace(step, gradients=penalized))
 
         return step_with
@@ -108,7 +111,7 @@ def _decay(evaluator: Evaluator) -> Iterator[Variant]:
     def afterwards(step: UpdateStep) -> Any:
         made = rule(step)
         moved = {n: made.variables[n] for n in step.gradients}
-        left = decayed(moved, step.config, step.learning_rate, ())
+        left = decayed(moved, step.config, step.learning_rate, spared)
         return replace(made, variables={**made.variables, **left})
 
     def matrices_only(variables: Gradients, config: Any, rate: float, excluded: Collection[str] = ()) -> Gradients:
@@ -120,6 +123,12 @@ def _decay(evaluator: Evaluator) -> Iterator[Variant]:
     for factor, told in ((1.0, "decay times the weight"), (2.0, "twice the decay times the weight")):
         yield Variant({"decayed": none, rule.__name__: coupled(factor)}, f"{told} is added to the gradient")
     yield Variant({"decayed": none, rule.__name__: afterwards}, "weights are decayed after the update")
+    if spared:
+
+        def everything(variables: Gradients, config: Any, rate: float, excluded: Collection[str] = ()) -> Gradients:
+            return decayed(variables, config, rate)
+
+        yield Variant({"decayed": everything}, "what is excluded from the decay is decayed, too")
     yield Variant({"decayed": matrices_only}, "biases and other vectors are not decayed")
     for factor in (0.5, 2.0):
 

@@ -43,7 +43,10 @@ def note(
     for key, values in _named(getattr(returned, "history", returned)).items():
         name = setup.recorder.log_name(key)
         numbers = _numbers(loop, name, values)
-        if len(numbers) == epochs:
+        if len(numbers) == epochs * _each(values) > epochs and len(numbers) not in (steps, ran):
+            for epoch, item in enumerate(values):
+                logbook.epoch(epoch, {name: item})
+        elif len(numbers) == epochs:
             for epoch, number in enumerate(numbers):
                 logbook.epoch(epoch, {name: number})
         elif len(numbers) == steps:
@@ -71,6 +74,12 @@ def _numbers(loop: str, name: str, values: Any) -> list[float]:
     except (TypeError, ValueError, NotImplementedError) as error:
         kind = type(values).__name__
         raise UnsupportedError(f"{loop} returned {name} as {kind}, which holds no numbers; {RETURNS}") from error
+
+
+def _each(values: Any) -> int:
+    """How many numbers each of several items holds, as a metric has of several classes; 1 where they are not alike."""
+    sizes = {np.size(item) for item in values} if isinstance(values, list | tuple) else set[int]()
+    return sizes.pop() if len(sizes) == 1 else 1
 
 
 def _steps(name: str, numbers: list[float], data: Arrays, batch_size: int, logbook: Logbook) -> None:

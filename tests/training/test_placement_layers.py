@@ -93,3 +93,26 @@ def test_local_statistics_are_named_where_random_numbers_differ_as_well() -> Non
     verdict = check(step, "BatchNormalization", "Dropout")
     assert verdict.signature is not None
     assert verdict.signature.endswith("/outputs/replica_local_statistics/BatchNormalization")
+
+
+def test_draws_are_told_apart_where_keras_makes_the_update_its_own_way() -> None:
+    def of_words() -> Any:
+        import keras
+
+        words = keras.Input((3,), dtype="int32")
+        hidden = keras.layers.Flatten()(keras.layers.Embedding(4, 2)(words))
+        return keras.Model(words, keras.layers.Dense(1)(keras.layers.Dropout(0.4, seed=1)(hidden)))
+
+    verdict = conformance.check(
+        step,
+        model=of_words,
+        loss="mse",
+        optimizer="adam",
+        data=(RNG.integers(0, 4, (8, 3)).astype("int32"), Y),
+        batch_size=8,
+        replicas=(1, 2),
+        executions=("eager",),
+    )
+    assert verdict.conforms, str(verdict)
+    assert any(remark.startswith("random_stream_differs") for remark in verdict.remarks)
+    assert any("IndexedSlices" in remark for remark in verdict.remarks)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from conformance.errors import UnsupportedError
+from conformance.optimizer_config import config_of
 from conformance.recording import slot_name
 from conformance.referee.base_rules import Array, Slices, distinct, slot_key
 from conformance.referee.clause import CLAUSES
@@ -161,7 +162,7 @@ class Training:
         """What the next step starts from, as Keras has it."""
         return StepState(
             self.setting.optimizer,
-            self.optimizer.get_config(),
+            config_of(self.optimizer),
             gradients,
             {v.path: v.numpy() for v in self.trained},
             {name: v.numpy() for name, v in zip(self.names, self.optimizer.variables, strict=True)},
@@ -421,6 +422,7 @@ RATES: dict[str, Mapping[str, Any]] = {
 }
 for _name, _rule in SCHEDULE_RULES.items():
     CALLED[_rule.__name__] = Setting("SGD", {"learning_rate": {"class_name": _name, "config": RATES[_name]}})
+CALLED["own_schedule"] = Setting("SGD", {"learning_rate": lambda: 0.25})
 
 
 def same(one: StepOutcome, other: StepOutcome) -> bool:

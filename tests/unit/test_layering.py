@@ -48,6 +48,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "seeding",
         "refusal",
         "layer_error",
+        "optimizer_config",
     ),
     ("referee.clause", "referee.*_rules"),
     ("case",),
