@@ -147,7 +147,8 @@ _ENTRIES = (
     ),
     CauseEntry(
         "sample_weight_normalization",
-        "The weighted losses are divided by the sum of their weights, not by the number of samples.",
+        "The weighted losses are divided by the sum of their weights, or by the number of those that are not 0, and not"
+        " by the number of samples.",
         "Divide by the number: `loss = tf.reduce_sum(losses * sample_weight) / tf.cast(tf.size(losses), losses.dtype)`."
         " Where the sum of the weights is meant, say so to fit too:"
         ' `loss_fn = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")`.',
@@ -156,7 +157,8 @@ _ENTRIES = (
     ),
     CauseEntry(
         "class_weight_ignored",
-        "The losses are not multiplied with the weights of their classes.",
+        "The losses are not multiplied with the weights of their classes, or each with those of all rows, where weights"
+        " (n, 1) are broadcast against losses (n,).",
         "Make a sample weight of them, looked up by the integer label, and pass it on:"
         " `sample_weight = tf.gather([1.0, 3.0, 0.25], labels)`,"
         " `loss = loss_fn(y, predictions, sample_weight=sample_weight)`.",
@@ -181,7 +183,8 @@ _ENTRIES = (
     CauseEntry(
         "batches_cross_epochs",
         "An epoch does not end with its last row: a batch, or a step more, takes rows of the next epoch.",
-        "Batch first and repeat then: `dataset = dataset.batch(batch_size).repeat(epochs)`. Under fit, make"
+        "Batch first and repeat then: `dataset = dataset.batch(batch_size).repeat(epochs)`. Where steps are counted,"
+        " round their number up: `steps = math.ceil(rows / batch_size)`. Under fit, make"
         " `steps_per_epoch` a multiple of `steps_per_execution`, or leave that at one:"
         " `model.compile(optimizer=optimizer, loss=loss, steps_per_execution=1)`.",
         "1.3",

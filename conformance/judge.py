@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace as replace_struct
 
 from conformance.arm import Arm
@@ -27,7 +28,7 @@ from conformance.prepare import PreparedArm, release
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
 from conformance.running import Running, same_mode
 from conformance.square import Found
-from conformance.stage import Stage
+from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
 from conformance.telling import divergence, message
 from conformance.trainers.forms import STEP, loop_of
@@ -38,6 +39,7 @@ from conformance.verdict import (
     RAISES,
     UNSUPPORTED,
     Cause,
+    Divergence,
     Observation,
     Verdict,
 )
@@ -175,24 +177,27 @@ class Judge(Running):
         without = PreparedArm(fit, replace(self.subject, callbacks=None)).run()
         comparison = self._compared(self._traces[trial], without, same_bits=False)
         if comparison.first is None:
-            entry = CAUSES["callbacks_not_called"]
             line = f"it trains as fit does without callbacks: {comparison.compared} quantities agree"
-            return [
-                Observation(
-                    divergence=divergence(found, self.subject),
-                    cause=Cause(
-                        name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=True, evidence=(line,)
-                    ),
-                    signature=signature(found.axis, found.difference.stage, entry.name, ""),
-                    wrong_arm=str(trial),
-                )
-            ]
+            return [_not_called(divergence(found, self.subject), trial, found, line, exact=True)]
         if any(item.named is not None for item in _matching(found, told)[0]):
             return self._observed(found, told)
+        ended, taken = self._traces[fit], self._traces[trial].steps
+        if ended.stopped and ended.steps != taken:
+            line = f"a callback of fit ends the training after {ended.steps} steps, and the loop takes {taken}"
+            return [_not_called(divergence(found, self.subject), trial, found, line, exact=False)]
+        if found.difference.step == FINAL and ended.moved_at_end and self._kept(trial):
+            line = "a callback of fit leaves other weights than its last step did, and the loop leaves those of its own"
+            return [_not_called(divergence(found, self.subject), trial, found, line, exact=False)]
         observation = self._observation(found)
         line = "fit has callbacks and the loop has none: what it does in their place is not what they do"
         evidence = (line, *observation.cause.evidence)
         return [replace_struct(observation, cause=replace_struct(observation.cause, evidence=evidence))]
+
+    def _kept(self, arm: Arm) -> bool:
+        """Whether an arm ended with the weights that its last step left."""
+        trace = self._traces[arm]
+        left = trace.stage(trace.steps - 1, Stage.WEIGHTS)
+        return all(np.array_equal(trace.merged((FINAL, Stage.WEIGHTS, name)), parts[0]) for name, parts in left.items())
 
     def _of_layers(self, found: Found) -> str | None:
         """The cause by which two arms of a user's differ that each did right by itself, on other placements.
@@ -225,16 +230,20 @@ class Judge(Running):
         return not _matching(found, told)[0]
 
     def _unheard(self, found: Found) -> bool:
-        """Whether two arms differ in what they report alone, of which the referee has no opinion.
+        """Whether a whole loop differs from another arm in what the referee has no opinion of.
 
-        A metric that no clause computes is held against the other arm's and nothing else. What a step on trial reports,
-        the harness reports, of what has been judged.
+        A metric that no clause computes, and weights that callbacks of `fit` or somebody in their place left after the
+        last step, are held against the other arm's and nothing else. What a step on trial reports, the harness reports,
+        of what has been judged.
         """
-        if found.difference.stage is not Stage.LOGS or self.subject.trial is None:
+        if self.subject.trial is None or loop_of(self.subject.trial).form == STEP:
             return False
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
-        heard = any(item is not None and found.difference.name in item.reported for item in judged)
-        return loop_of(self.subject.trial).form != STEP and not heard
+        if found.difference.step == FINAL:
+            return not all(item is not None and item.ended for item in judged)
+        if found.difference.stage is not Stage.LOGS:
+            return False
+        return not any(item is not None and found.difference.name in item.reported for item in judged)
 
     def _keras_own(self, item: Told) -> bool:
         """Whether something is Keras's affair and no news to who asks about parts and loops of their own."""
@@ -337,6 +346,17 @@ class Judge(Running):
         if len(agreed) != 1 or self._traces[agreed[0]].error is not None:
             return None
         return found.suspect if agreed[0] == found.reference else found.reference
+
+
+def _not_called(told: Divergence, trial: Arm, found: Found, line: str, *, exact: bool) -> Observation:
+    """That a loop does not do what the callbacks of `fit` do."""
+    entry = CAUSES["callbacks_not_called"]
+    return Observation(
+        divergence=told,
+        cause=Cause(name=entry.name, explanation=entry.sentence, advice=entry.advice, exact=exact, evidence=(line,)),
+        signature=signature(found.axis, found.difference.stage, entry.name, ""),
+        wrong_arm=str(trial),
+    )
 
 
 def _matching(found: Found, told: Sequence[Told]) -> tuple[list[Told], Arm]:

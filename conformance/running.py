@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace as replace_struct
 
 from conformance.arm import Arm
 from conformance.attribution import REFEREE, Told, attributed
@@ -31,6 +32,7 @@ from conformance.square import Found, executions, square
 from conformance.stage import FINAL, Stage
 from conformance.tolerance import FIRST, MORE, Allowance
 from conformance.trace import Trace
+from conformance.trainers.forms import STEP, loop_of
 from conformance.training import Training
 from conformance.verdict import (
     UNJUDGED,
@@ -90,12 +92,29 @@ class Running:
             try:
                 self._prepared[arm] = PreparedArm(arm, self.subject)
                 self._traces[arm] = self._prepared[arm].run()
+                self._in_place_of_callbacks(self._traces[arm])
             except UnsupportedError as error:
                 self._unsupported[arm] = str(error)
                 if isinstance(error, AbortedError):
                     self._aborted = str(error)
                 return None
         return self._traces[arm]
+
+    def _in_place_of_callbacks(self, trace: Trace) -> None:
+        """Allow a whole loop without callbacks what those of `fit` have done: to end early, to restore weights.
+
+        Whether it has done so as they did, a comparison of the two says; the referee knows of neither.
+        """
+        trial = self.subject.trial
+        if trace.arm.trainer != "trial" or trial is None or self.subject.callbacks is None or trace.error is not None:
+            return
+        loop, fit = loop_of(trial), replace_struct(trace.arm, trainer="fit")
+        if loop.form == STEP or "callbacks" in loop.parameters or fit not in self.plan.arms:
+            return
+        of_fit = self.trace(fit)
+        if of_fit is not None:
+            trace.stopped |= of_fit.stopped
+            trace.moved_at_end |= of_fit.moved_at_end
 
     @property
     def allowance(self) -> Allowance:

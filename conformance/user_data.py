@@ -114,11 +114,24 @@ def joined(batches: Sequence[Arrays], what: str = DATA) -> Arrays:
         if shapes_of(batch) != shapes_of(first):
             raise UsageError(
                 f"{what}'s batches have rows of many shapes: batch {index} has {shapes_of(batch)}, batch 0"
-                f" {shapes_of(first)}; all should have the same"
+                f" {shapes_of(first)}; all should have the same{_padded(batches)}"
             )
     weights = None if first.sample_weight is None else whole([batch.sample_weight or () for batch in batches])
     x, y = whole([batch.x for batch in batches]), whole([batch.y for batch in batches])
     return replace(first, x=x, y=y, sample_weight=weights)
+
+
+def _padded(batches: Sequence[Arrays]) -> str:
+    """How sequences of many lengths are padded to the longest of all, and not of their batch; nothing for others."""
+    longest: list[list[list[int]]] = [[], []]
+    for index, part in enumerate(("x", "y")):
+        for leaves in zip(*(getattr(batch, part) for batch in batches), strict=False):
+            sizes = [array.shape[1:] for array in leaves]
+            if len({len(size) for size in sizes}) != 1:
+                return ""
+            longest[index].append([max(lengths) for lengths in zip(*sizes, strict=True)])
+    shown = ", ".join(str(part[0]) if len(part) == 1 else f"({str(part)[1:-1]})" for part in longest)
+    return f"; pad to the longest of all: dataset.padded_batch({batches[0].rows}, padded_shapes=({shown}))"
 
 
 def ordered(rows: Arrays, what: str, names: Sequence[str]) -> Arrays:

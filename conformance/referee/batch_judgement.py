@@ -142,6 +142,13 @@ def _crossing(batches: Batches, seen: list[Batch], due: list[Batch]) -> str:
     longer = epoch * (len(seen) // max(len(epoch), 1) + 1)
     if len(seen) > len(due) and seen == longer[: len(seen)]:
         return f"the batches in order, {len(seen) - len(due)} beyond the {len(due)} of {epochs} epoch(s)"
+    rows = rows[: len(rows) // epochs]
+    full = len(rows) // size
+    if len(seen) == full * epochs and len(seen) % len(epoch) and seen == due[: len(seen)]:
+        return f"the batches in order, {full} an epoch in the place of {len(epoch)}: the next one goes on with the rest"
+    endless = [[rows[i % len(rows)] for i in range(start, start + size)] for start in range(0, len(seen) * size, size)]
+    if seen and seen == endless:
+        return f"batches of {size} rows without an end, {len(seen)} of them in the place of {len(due)}"
     return ""
 
 
@@ -151,6 +158,8 @@ def _skipping(batches: Batches, seen: list[Batch], due: list[Batch]) -> str:
         return ""
     # A generator goes on where it is: what is skipped moves everything after it forward.
     endless = epoch * (len(due) // len(epoch) + 2)
+    if seen == endless[: len(seen)]:
+        return ""
     for first in range(len(seen)):
         for count in (1, 2, 3):
             if endless[:first] + endless[first + count : len(seen) + count] == seen:

@@ -74,6 +74,7 @@ class Judgement:
         compared: how many quantities were compared.
         skipped: what could not be judged, and why.
         unjudged: the stages of what could not be judged.
+        ended: whether the weights after training were judged.
         reported: the names of the reports that were judged.
         meter: what was seen and allowed of everything compared. What comes after a departure that is explained is held
             against the deviation that explains it.
@@ -85,6 +86,7 @@ class Judgement:
     compared: int = 0
     skipped: list[str] = field(default_factory=list)
     unjudged: set[Stage] = field(default_factory=set)
+    ended: bool = False
     reported: set[str] = field(default_factory=set)
     meter: Meter = field(default_factory=Meter)
 

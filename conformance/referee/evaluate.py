@@ -455,7 +455,9 @@ class Evaluator:
         left = trace.stage(last, Stage.WEIGHTS)
         for replica in range(self.reading.replicas):
             state = self._state(last, {}, replica, rules)
-            after = dict(zip(state.slots, trace.stage(last, Stage.UPDATE).values(), strict=False))
+            # Of a loop that has no slots, those that its last step would have left.
+            slots_left = self.update(last, rules)[0] if self.reading.by_hand else trace.stage(last, Stage.UPDATE)
+            after = dict(zip(state.slots, slots_left.values(), strict=False))
             variables = {name: self._stepped(left[name][replica]) for name in state.variables}
             slots = {name: self._stepped(values[replica]) for name, values in after.items()}
             # What no gradient reaches has no average, and stays what the last step left.

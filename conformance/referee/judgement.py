@@ -330,6 +330,7 @@ class _Case:
         off = list(
             self.comparing.compared(FINAL, Stage.WEIGHTS, left, exact, [], count=True, meter=self.judgement.meter)
         )
+        self.judgement.ended = True
         if not off:
             return
         causes: tuple[Named, ...] = ()

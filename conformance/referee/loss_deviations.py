@@ -220,6 +220,7 @@ def _classes_ignored(evaluator: Evaluator) -> Iterator[Variant]:
             {"weights_of": lambda scene, part, output, values: evaluator.unclassed(part, output)},
             "as if every class weighed 1",
         )
+        yield Variant({"reduced": _crossed}, "losses (n,) times weights (n, 1): every loss with every weight")
 
 
 def _weights_normalized(evaluator: Evaluator) -> Iterator[Variant]:
@@ -232,8 +233,20 @@ def _weights_normalized(evaluator: Evaluator) -> Iterator[Variant]:
         divisor = sum(weighted_sum(tf.ones_like(v), w, m) for v, w, m in parts)
         return [quotient(weighted_sum(*part), divisor) for part in parts]
 
+    def by_count(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        if values[0].shape.rank == 0 or any(weight is None for weight in weights):
+            return reduced(scene, output, values, weights, masks)
+        counted = [tf.cast(weight != 0, value.dtype) for value, weight in zip(values, weights, strict=True)]
+        divisor = sum(weighted_sum(tf.ones_like(v), c, m) for v, c, m in zip(values, counted, masks, strict=True))
+        return [quotient(weighted_sum(*part), divisor) for part in zip(values, weights, masks, strict=True)]
+
     if evaluator.weighted or evaluator.reading.training.class_weight:
         yield Variant({"reduced": by_weights}, "the sum of weighted losses divided by the sum of the weights")
+        yield Variant(
+            {"reduced": by_count}, "the sum of weighted losses divided by the number of weights that are not 0"
+        )
 
 
 def _loss_weights_ignored(evaluator: Evaluator) -> Iterator[Variant]:
@@ -299,7 +312,8 @@ def _mean_of_means(evaluator: Evaluator) -> Iterator[Variant]:
     if _several(evaluator) and (evaluator.uneven or evaluator.masked):
         means = _means_of(evaluator, lambda scene: 1.0 / scene.replicas)
         held = " and ".join(map(str, evaluator.uneven_rows))
-        yield Variant({"reduced": means}, f"the mean of the replicas' means; they hold {held} rows")
+        unlike = f"they hold {held} rows" if held else "masked samples leave each another number that counts"
+        yield Variant({"reduced": means}, f"the mean of the replicas' means; {unlike}")
 
 
 def _weighted_scalar(evaluator: Evaluator) -> Iterator[Variant]:

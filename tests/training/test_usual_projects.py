@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import conformance
@@ -95,3 +96,101 @@ def test_a_metric_that_no_clause_knows_is_held_against_that_of_fit() -> None:
     assert verdict.wrong_arm == "trial/single/eager"
     assert verdict.divergence is not None
     assert (verdict.divergence.variable, verdict.divergence.stage.value) == ("auc", "logs")
+
+
+VALIDATION = X[:5], 1 - Y[:5]
+STOPPING: dict[str, Any] = {
+    **TRAINING,
+    "optimizer": lambda: keras.optimizers.SGD(1.0),
+    "epochs": 4,
+    "executions": ("eager",),
+    "validation_data": VALIDATION,
+    "callbacks": lambda: [keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True)],
+}
+
+
+def stopping(*, patience: int = 1, restoring: bool = True) -> Any:
+    def train(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int, validation_data: Any) -> None:
+        x_val, y_val = validation_data
+        best, waited, kept = np.inf, 0, model.get_weights()
+        for _ in range(epochs):
+            for x, y in dataset:
+                step(model, optimizer, loss_fn, x, y)
+            loss = float(loss_fn(y_val, model(x_val, training=False)))
+            if loss < best:
+                best, waited, kept = loss, 0, model.get_weights()
+                continue
+            waited += 1
+            if waited >= patience:
+                if restoring:
+                    model.set_weights(kept)
+                return
+
+    return train
+
+
+def test_a_loop_that_stops_early_by_hand_as_the_callback_does_conforms() -> None:
+    verdict = conformance.check(stopping(), **STOPPING)
+    assert verdict.conforms, str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "evidence"),
+    [
+        ({"restoring": False}, "a callback of fit leaves other weights than its last step did"),
+        ({"patience": 2}, "a callback of fit ends the training after 8 steps, and the loop takes 12"),
+    ],
+)
+def test_a_loop_that_stops_early_otherwise_than_the_callback_is_told_so(wrong: Any, evidence: str) -> None:
+    verdict = conformance.check(stopping(**wrong), **STOPPING)
+    assert verdict.cause is not None
+    assert verdict.cause.name == "callbacks_not_called"
+    assert verdict.wrong_arm == "trial/single/eager"
+    assert len(verdict.observations) == 1
+    assert evidence in verdict.cause.evidence[0]
+
+
+def test_averages_that_an_optimizer_of_the_loops_own_does_not_take_are_missed() -> None:
+    def train(model: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+        optimizer = keras.optimizers.SGD(0.5)
+        for x, y in dataset:
+            step(model, optimizer, loss_fn, x, y)
+
+    averaging = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
+    verdict = conformance.check(train, optimizer=averaging, executions=("eager",), **TRAINING)
+    assert verdict.cause is not None
+    assert verdict.cause.name == "ema_not_applied"
+
+
+def test_class_weights_that_are_broadcast_against_the_losses_are_named() -> None:
+    def broadcast(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            losses = keras.losses.binary_crossentropy(y, model(x, training=True))
+            loss = tf.reduce_mean(losses * tf.where(y > 0.5, 4.0, 1.0))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    weights = {0: 1.0, 1: 4.0}
+    verdict = conformance.check(broadcast, optimizer="sgd", class_weight=weights, executions=("eager",), **TRAINING)
+    assert verdict.cause is not None
+    assert verdict.cause.name == "class_weight_ignored"
+
+
+def test_frozen_weights_handed_to_the_optimizer_are_what_the_reason_names() -> None:
+    def frozen() -> Any:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="frozen"), keras.layers.Dense(1)])
+        model.layers[0].trainable = False
+        return model
+
+    def all_of_them(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> None:
+        weights = model.weights
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([weight.value for weight in weights])
+            loss = loss_fn(y, model(x, training=True))
+        optimizer.apply_gradients(zip(tape.gradient(loss, [w.value for w in weights]), weights, strict=True))
+
+    training = {**TRAINING, "model": frozen, "loss": "mse"}
+    verdict = conformance.check(all_of_them, optimizer="sgd", executions=("eager",), **training)
+    assert verdict.verdict == "unsupported"
+    assert "frozen/kernel to the optimizer, which is frozen" in (verdict.reason or "")

@@ -203,6 +203,10 @@ REFUSED = {
         [(X[:2], Y[:2]), (X[:2, :2], Y[:2])],
         "batch 1 has x float32(2,), y float32(1,), batch 0 x float32(3,), y float32(1,)",
     ),
+    "sequences of many lengths": (
+        [(X[:2], Y[:2]), (X[:2, :2], Y[:2])],
+        "pad to the longest of all: dataset.padded_batch(2, padded_shapes=([3], [1]))",
+    ),
     "weights in some batches": ([(X[:2], Y[:2], Y[:2, 0]), (X[:2], Y[:2])], "batch 1 has x float32(3,), y float32(1,)"),
     "no end": (endless, "more than 10000 batches; limit an endless dataset with take(n)"),
     "batches of other names": (
