@@ -236,7 +236,11 @@ class Judge(Running):
         last step, are held against the other arm's and nothing else. What a step on trial reports, the harness reports,
         of what has been judged.
         """
-        if self.subject.trial is None or loop_of(self.subject.trial).form == STEP:
+        if self.subject.trial is None:
+            return False
+        if self._carried_otherwise(found):
+            return True
+        if loop_of(self.subject.trial).form == STEP:
             return False
         judged = [self.judgement(arm) for arm in (found.suspect, found.reference)]
         if found.difference.step == FINAL:
@@ -244,6 +248,17 @@ class Judge(Running):
         if found.difference.stage is not Stage.LOGS:
             return False
         return not any(item is not None and found.difference.name in item.reported for item in judged)
+
+    def _carried_otherwise(self, found: Found) -> tuple[str, ...]:
+        """What recurrent layers carry on to the step at which two arms differ, where one alone changed it in between.
+
+        The referee takes a step as it began, and who may reset such a state between steps is for `fit` to say.
+        """
+        step = found.difference.step
+        if step is None or step == FINAL:
+            return ()
+        moved = [set(self._traces[arm].moved_between(step)) for arm in (found.suspect, found.reference)]
+        return tuple(sorted(moved[0] ^ moved[1]))
 
     def _keras_own(self, item: Told) -> bool:
         """Whether something is Keras's affair and no news to who asks about parts and loops of their own."""
@@ -274,6 +289,9 @@ class Judge(Running):
         observation = self._observation(found)
         if observation.cause.name == "unexplained" and matching:
             return [_adding(observation, matching[0].departure.beside)]
+        carried = self._carried_otherwise(found)
+        if carried and observation.cause.name == "unexplained":
+            return [_adding(observation, (f"one alone changed {carried[0]} between the steps, as by reset_state()",))]
         if observation.cause.name != "unexplained" or self._unheard(found) or not self.both_conform(found):
             return [observation]
         if not same_mode(found.suspect, found.reference):

@@ -26,6 +26,7 @@ from conformance.build import perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ABORTED, AbortedError, ConformanceError, UnsupportedError
 from conformance.layer_error import describe
+from conformance.model_state import carried_states, variables_of
 from conformance.place import place_of
 from conformance.raised import Raised
 from conformance.recording import Recorder, slot_name
@@ -143,6 +144,8 @@ class PreparedArm:
                 optimizer.build(model.trainable_variables)
             shadow = training.parts.optimizer()
             shadow.build(model.trainable_variables)
+        # Looking at a model may run it, which moves them.
+        carried = [np.array(state) for _, state in carried_states(model)]
         names = distinct(slot_name(v) for v in shadow.variables)
         opaque = training.parts.compile is not None
         kept = [] if opaque else list(zip(names, shadow.variables, strict=True))
@@ -175,8 +178,9 @@ class PreparedArm:
         )
         self.model, self.optimizer = model, optimizer
         # Every arm starts from the first one's values: a user's model is made anew for each, and draws anew.
-        initial = [self.recorder.components(v)[0].numpy() for v in model.variables]
+        initial = [self.recorder.components(v)[0].numpy() for v in model.variables] + carried
         self._initial = training.start.setdefault("variables", initial)
+        self.recorder.watch_carried()
         self._train = TRAINERS[self.arm.trainer](setup)
 
     def run(
@@ -242,7 +246,7 @@ class PreparedArm:
 
     def _reset(self, weights: list[Array] | None, moved: np.random.Generator | None) -> None:
         self.recorder.reset()
-        start = list(zip(self.model.variables, self._initial, strict=True))
+        start = list(zip(variables_of(self.model), self._initial, strict=True))
         start += list(zip(weight_variables(self.model), weights or [], strict=False))
         slots = list(zip(self.optimizer.variables, self._slot_values, strict=True)) if self.optimizer.built else []
         # Layers may compute in half precision; optimizers do not.

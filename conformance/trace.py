@@ -39,6 +39,7 @@ class Trace:
             initialized them anew after the start.
         begun: by (step, stage, name) what callbacks left before a step, where there are callbacks: they set rates and
             weights between the steps.
+        carried: by step and name what recurrent layers had carried on to it when the model was called.
         evaluated: by (step, stage, name) what was evaluated with after a step, where there are callbacks.
         stopped: whether a callback ended the training early, so that fewer steps are due.
         moved_at_end: whether callbacks moved the weights after the last step.
@@ -69,6 +70,7 @@ class Trace:
     start: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     first: dict[tuple[Stage, str], PerReplica] = field(default_factory=dict)
     begun: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
+    carried: dict[tuple[int, str], PerReplica] = field(default_factory=dict)
     evaluated: dict[tuple[int, Stage, str], PerReplica] = field(default_factory=dict)
     stopped: bool = False
     moved_at_end: bool = False
@@ -108,6 +110,16 @@ class Trace:
         if not self.begun:
             return found
         return {name: self.begun.get((step, stage, name), value) for name, value in found.items()}
+
+    def moved_between(self, step: int) -> tuple[str, ...]:
+        """The names of what recurrent layers carry on that a step did not begin with as the last one left it."""
+        before = self.before(step, Stage.STATE)
+        pairs = ((name, values, before.get(name)) for (at, name), values in self.carried.items() if at == step)
+        return tuple(
+            name
+            for name, values, left in pairs
+            if left is None or any(not np.array_equal(a, b) for a, b in zip(values, left, strict=True))
+        )
 
     def merged(self, key: tuple[int, Stage, str]) -> Array:
         """A quantity as the global batch sees it, whatever the number of replicas.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from conformance.data import Array, leaves
+from conformance.model_state import is_state, paths_of, variables_of
 from conformance.recording.assignments import Assignments
 from conformance.recording.log import Log
 from conformance.recording.names import output_names, part_of
@@ -90,6 +91,7 @@ class Logs:
         self._evaluated: dict[tuple[int, Stage, str], tuple[Array, ...]] = {}
         self._at_end: dict[str, tuple[Array, ...]] = {}
         self._first: list[tuple[Stage, str, Any, Log]] = []
+        self._carried: list[tuple[str, Any, Log]] = []
         counted = [*(stage.value for stage in Stage), "y", "sample_weight", CALLS, LOSSES, APPLIES]
         self._counts = {name: Log(steps + 2, (), tf.int32, self.devices) for name in counted}
         self._rows = Log(steps + 2, (), tf.int32, self.devices)
@@ -104,9 +106,9 @@ class Logs:
         self._tails = Log(1, (), tf.int32, self.devices)
         self._assigned: Assignments | None = None
         self._names = names
-        paths = names.setdefault("variables", [v.path for v in model.variables])
+        paths = names.setdefault("variables", paths_of(model))
         self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])
-        self._name = {id(v): path for v, path in zip(model.variables, paths, strict=True)}
+        self._name = {id(v): path for v, path in zip(variables_of(model), paths, strict=True)}
         self._trainable = [(self._name[id(v)], v) for v in model.trainable_variables]
         self._component_name: dict[int, tuple[str, int]] = {}
         for name, variable in self._trainable:
@@ -115,7 +117,7 @@ class Logs:
         # By whatever people hand on: the model's own variables, what is behind them, or what a tape has watched.
         self._known = {
             id(item): self._name[id(variable)]
-            for variable in model.variables
+            for variable in variables_of(model)
             for item in (variable, getattr(variable, "_value", variable), *self.components(variable))
         }
         self._allocate(sample, slots)
@@ -155,8 +157,8 @@ class Logs:
         weights = self.model.trainable_variables
         known = {id(v) for v in weights}
         self._held = {Stage.WEIGHTS: [], Stage.STATE: []}  # type: dict[Stage, list[tuple[str, Any]]]
-        for variable in self.model.variables:
-            if id(variable) in known or not variable.name.startswith(("moving_", "seed_")):
+        for variable in variables_of(self.model):
+            if id(variable) in known or not is_state(variable):
                 self._held[Stage.WEIGHTS].append((self._name[id(variable)], variable))
             else:
                 self._held[Stage.STATE].append((self._name[id(variable)], variable))

@@ -139,7 +139,7 @@ class Recorder(Taps):
         """Forget the last run."""
         logs = [self._cursor, self._tails, self._rows, self._rates, self._sizes, *self._filled.values()]
         logs += [*self._counts.values(), *self._logs.values()]
-        for log in (*logs, *(log for *_, log in self._first)):
+        for log in (*logs, *(log for *_, log in self._first), *(log for *_, log in self._carried)):
             log.clear()
         self._between.clear()
         for variable, value in self._optimizers.beginning(self.strategy):
@@ -226,6 +226,11 @@ class Recorder(Taps):
         (updates, *_), (applies, *_) = counts[Stage.GRADIENT.value], counts[APPLIES]
         trace.handed_a_step = int(applies[0])
         trace.rates = {step: float(rates[step]) for step in range(last) if updates[step]}
+        trace.carried = {
+            (step, name): tuple(value[step] for value in log.read())
+            for name, _, log in self._carried
+            for step in range(trace.steps)
+        }
         trace.first = dict(self._begun)
         trace.begun, trace.evaluated = dict(self._callbacks_left), dict(self._evaluated)
         trace.stopped = self._stopped

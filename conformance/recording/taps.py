@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from conformance.model_state import carried_states
 from conformance.recording.log import Log
 from conformance.recording.logs import CALLS, LOSSES
 from conformance.recording.updates import Updates
@@ -71,6 +72,26 @@ class Taps(Updates):
             inputs = args[0] if args else next(iter(kwargs.values()), None)
             self._after_call(replica, inputs if batch else None, outputs, taped)
             return outputs
+
+        self.model.call = watched_call
+
+    def watch_carried(self) -> None:
+        """Watch what recurrent layers carry on: anybody may reset it between steps, or move it by an evaluation."""
+        states = carried_states(self.model)
+        if not states:
+            return
+        call = self.model.call
+        self._carried = [
+            (self._name[id(state)], state, Log(self.steps + 2, tuple(state.shape), state.dtype, self.devices))
+            for _, state in states
+        ]
+
+        def watched_call(*args: Any, **kwargs: Any) -> Any:
+            replica = self._replica() if under_tape() and not self._unwatched else None
+            if replica is not None:
+                for _, state, log in self._carried:
+                    log.write(replica, self._step(replica), self.components(state)[replica].read_value())
+            return call(*args, **kwargs)
 
         self.model.call = watched_call
 

@@ -123,7 +123,9 @@ class Reading:
 
     def states(self, step: int, replica: int) -> dict[str, Array]:
         """Statistics and random states before a step."""
-        return {name: values[replica] for name, values in self._before(step, Stage.STATE).items()}
+        before = {name: values[replica] for name, values in self._before(step, Stage.STATE).items()}
+        carried = ((name, values[replica]) for (at, name), values in self.trace.carried.items() if at == step)
+        return {**before, **dict(carried)}
 
     def variables(self, step: int, mode: Mode, replica: int) -> dict[str, Array]:
         """Weights and states that a forward pass in that mode runs with."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from conformance.build import policy
 from conformance.data import Array, packed
+from conformance.model_state import is_state, variables_of
 from conformance.referee.draws import drawn_as
 from conformance.referee.forward_clauses import counted_draws
 from conformance.referee.normalization import replace_calls
@@ -93,7 +94,7 @@ class Twin:
         with policy(precision):
             self.model = training.parts.model()
         replace_calls(self.model)
-        self.variables = dict(zip(training.names["variables"], self.model.variables, strict=True))
+        self.variables = dict(zip(training.names["variables"], variables_of(self.model), strict=True))
         self._names = {id(v): name for name, v in self.variables.items()}
         self.trainable = {self._names[id(v)]: v for v in self.model.trainable_variables}
         self.holds: Any = None
@@ -214,9 +215,3 @@ class Twin:
 
 _HIDDEN = ("_keras_mask", "_keras_logits")
 """What Keras notes on an output: which samples are masked, and the logits behind an activation."""
-
-
-def is_state(variable: Any) -> bool:
-    """Whether a variable is a moving statistic or a random state."""
-    name: str = variable.name
-    return name.startswith(("moving_", "seed_"))

@@ -194,3 +194,48 @@ def test_frozen_weights_handed_to_the_optimizer_are_what_the_reason_names() -> N
     verdict = conformance.check(all_of_them, optimizer="sgd", executions=("eager",), **training)
     assert verdict.verdict == "unsupported"
     assert "frozen/kernel to the optimizer, which is frozen" in (verdict.reason or "")
+
+
+SEQUENCES: dict[str, Any] = {
+    "loss": "mse",
+    "optimizer": "sgd",
+    "data": (RNG.normal(size=(8, 2, 3)).astype("float32"), Y[:8]),
+    "batch_size": 4,
+    "epochs": 2,
+}
+
+
+def carrying() -> Any:
+    inputs = keras.Input(batch_shape=(4, 2, 3))
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.SimpleRNN(2, stateful=True, name="rnn")(inputs)))
+
+
+class Resetting(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.get_layer("rnn").reset_state()
+
+
+def resetting(every: str) -> Any:
+    def train(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+        compiled = tf.function(lambda x, y: step(model, optimizer, loss_fn, x, y))
+        for _ in range(epochs):
+            if every == "epoch":
+                model.get_layer("rnn").reset_state()
+            for x, y in dataset:
+                if every == "batch":
+                    model.get_layer("rnn").reset_state()
+                compiled(x, y)
+
+    return train
+
+
+def test_a_loop_that_resets_a_recurrent_layer_where_the_callback_does_conforms() -> None:
+    verdict = conformance.check(resetting("epoch"), model=carrying, callbacks=lambda: [Resetting()], **SEQUENCES)
+    assert verdict.conforms, str(verdict)
+
+
+def test_a_loop_that_resets_a_recurrent_layer_where_fit_does_not_is_wrong() -> None:
+    verdict = conformance.check(resetting("batch"), model=carrying, **SEQUENCES)
+    assert verdict.wrong_arm == "trial/single/graph"
+    assert verdict.cause is not None
+    assert "one alone changed rnn/rnn_state_0 between the steps" in str(verdict)

@@ -49,6 +49,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "refusal",
         "layer_error",
         "optimizer_config",
+        "model_state",
     ),
     ("referee.clause", "referee.*_rules"),
     ("case",),
