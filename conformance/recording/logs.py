@@ -171,7 +171,10 @@ class Logs:
 
     def components(self, variable: Any) -> tuple[Any, ...]:
         """A variable's copies, one a replica (a single one on one device)."""
-        value = getattr(variable, "value", variable)
+        import keras
+
+        # Inside of a model that computes in a half precision, `value` is a cast of what the variable holds.
+        value = variable._value if isinstance(variable, keras.Variable) else getattr(variable, "value", variable)
         value = value() if callable(value) else value
         found: tuple[Any, ...] = tuple(self.strategy.experimental_local_results(value))
         return found

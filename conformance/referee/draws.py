@@ -26,6 +26,7 @@ def drawn_as(
         dtype: the dtype.
         xla: whether they would draw it under XLA.
         computed: the dtype that is computed in, for what is drawn without naming a dtype; by default what Keras takes.
+            Keras's own layers for data cast by themselves what they draw, and some fail on any other dtype.
         silent: whether they draw nothing: Dropout leaves all units, and of a distribution there is its middle.
 
     Yields:
@@ -39,6 +40,7 @@ def drawn_as(
     drawing = {name: _under_xla(function) for name, function in kept.items()} if xla else kept
     drawing = _SILENT if silent else drawing
     draws: Counter[int] = Counter()
+    inside: list[Any] = []
 
     def count(seed: Any) -> None:
         if hasattr(seed, "state"):
@@ -57,19 +59,39 @@ def drawn_as(
             count(kwargs.get("seed"))
             wanted = kwargs.pop("dtype", None)
             values = drawing[name](*args, dtype=None if wanted is None else dtype, **kwargs)
-            into = wanted if wanted is not None else computed
+            into = wanted if wanted is not None or inside else computed
             return values if into is None else tf.cast(values, into)
 
         return draw
 
     replaced = {"dropout": dropout, **{name: counted(name) for name in drawing if name != "dropout"}}
+    data_layer = _of_data()
+    data_call = data_layer.__call__
+
+    def call_of_data(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        inside.append(layer)
+        try:
+            return data_call(layer, *args, **kwargs)
+        finally:
+            inside.pop()
+
     for name, function in replaced.items():
         setattr(random, name, function)
+    data_layer.__call__ = call_of_data
     try:
         yield draws
     finally:
+        data_layer.__call__ = data_call
         for name, function in kept.items():
             setattr(random, name, function)
+
+
+def _of_data() -> Any:
+    """The class of Keras's own layers for data, as those that augment images; its name is another one by version."""
+    import keras
+
+    classes: tuple[Any, ...] = keras.layers.RandomFlip.__mro__
+    return next(found for found in classes if found.__name__ in ("DataLayer", "TFDataLayer"))
 
 
 def _middle(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:

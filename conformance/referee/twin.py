@@ -91,7 +91,8 @@ class Twin:
     def __init__(self, training: Training, precision: str, draws: str) -> None:
         self.precision, self._draws = precision, draws.removeprefix("mixed_")
         self.dtype = self.compute = precision.removeprefix("mixed_")
-        with policy(precision):
+        # A functional model calls its layers while it is made, and they draw there as they do in a step.
+        with policy(precision), drawn_as(self._draws, computed=self._wide):
             self.model = training.parts.model()
         replace_calls(self.model)
         self.variables = dict(zip(training.names["variables"], variables_of(self.model), strict=True))
@@ -111,6 +112,11 @@ class Twin:
         for layer in self.model._flatten_layers():
             if getattr(layer, "activity_regularizer", None) is not None:
                 layer.activity_regularizer = self._taken_down(layer.activity_regularizer)
+
+    @property
+    def _wide(self) -> str | None:
+        """To what is cast that a layer draws without naming a dtype: Keras's own does not go together with float64."""
+        return self.compute if self.compute == "float64" else None
 
     @property
     def penalized(self) -> dict[str, Any]:
@@ -184,9 +190,7 @@ class Twin:
 
         def call(*given: Any) -> tuple[Any, ...]:
             self._sink.clear()
-            # A layer that names no dtype draws in Keras's own, float32, and would not go together with float64.
-            wide = self.compute if self.compute == "float64" else None
-            with drawn_as(self._draws, xla=key.xla, silent=key.silent, computed=wide) as draws:
+            with drawn_as(self._draws, xla=key.xla, silent=key.silent, computed=self._wide) as draws:
                 outputs = tf.nest.flatten(self.model(packed(given, self._input_names), training=key.training))
             # Keras lists the weights' penalties last, and the referee computes those by itself.
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
