@@ -27,7 +27,15 @@ from conformance.user_callbacks import maker
 from conformance.user_data import class_weights, read, validation
 from conformance.user_metrics import check_metrics
 from conformance.user_outputs import check_names, made_model
-from conformance.user_parts import asked, check_optimizers, made_optimizer, own_parts, refuse_single_rows, trains_itself
+from conformance.user_parts import (
+    asked,
+    check_optimizers,
+    has_own_loss,
+    made_optimizer,
+    own_parts,
+    refuse_single_rows,
+    trains_itself,
+)
 from conformance.verdict import RAISES, UNSUPPORTED, Verdict
 
 SEVERAL_FOR_A_WHOLE_LOOP = (
@@ -36,8 +44,8 @@ SEVERAL_FOR_A_WHOLE_LOOP = (
 )
 
 NOTHING_BESIDE = (
-    "the model trains with optimizers of its own, so only its train_step says what a step of it is, and nothing is"
-    " there to hold one fit against; ask for others beside it, as in replicas=(1, 2) or executions=('graph', 'eager')"
+    "only the train_step of the model says what a step of it is, for {own}, and nothing is there to hold one fit"
+    " against; ask for others beside it, as in replicas=(1, 2) or executions=('graph', 'eager')"
 )
 
 
@@ -78,7 +86,8 @@ def check(
         case: a drawn or loaded case, instead of all that follows but `replicas` and `executions`.
         model: makes the uncompiled `keras.Model`; called once for every way of training.
         loss: what `compile` takes: a name, a `keras.losses.Loss` or a function, for every output; or one for each, as a
-            list in the outputs' order or a dictionary by their names.
+            list in the outputs' order or a dictionary by their names. Left out where the model has a `train_step` of
+            its own that knows its loss: it is then held against itself, and a step on trial against it.
         optimizer: a name, a `keras.optimizers.Optimizer` (its configuration is used), or makes one. Of a model that
             trains with several in its own `train_step`, a dictionary of them by the parameters of its own `compile`;
             left out where the model makes them itself. A step on trial is given a dictionary of them then, by the
@@ -148,8 +157,10 @@ def check(
     batch_size, epochs, metrics = whole("batch_size", batch_size), whole("epochs", epochs), metrics or ()
     # With one optimizer a loop is on trial against `fit` with that one, whatever else the model holds.
     one = train_step is not None and optimizer is not None and not isinstance(optimizer, Mapping)
-    own = model is not None and not one and trains_itself(model, optimizer)
-    if own and train_step is not None and loop_of(train_step).form != STEP:
+    step = train_step is None or loop_of(train_step).form == STEP
+    own_loss = model is not None and step and has_own_loss(model, loss, optimizer)
+    own = own_loss or (model is not None and not one and trains_itself(model, optimizer))
+    if own and not step:
         return Verdict(case=None, verdict=UNSUPPORTED, reason=SEVERAL_FOR_A_WHOLE_LOOP)
     needed = {"model": model, **({} if own else {"loss": loss, "optimizer": optimizer}), "data": data}
     missing = [name for name, value in needed.items() if value is None]
@@ -163,7 +174,8 @@ def check(
     if own:
         plan = dataclasses.replace(plan, trainers=("fit",)) if train_step is None else plan
         if len(plan.arms) == 1:
-            return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE)
+            why = "no loss was given" if own_loss else "it trains with optimizers of its own"
+            return Verdict(case=None, verdict=UNSUPPORTED, reason=NOTHING_BESIDE.format(own=why))
         parts = own_parts(model, optimizer, {"loss": loss, "loss_weights": loss_weights}, metrics, rows)
     else:
         by_output = asked(model, rows, loss, loss_weights, metrics)

@@ -179,7 +179,9 @@ class Parts:
         loss_weights: the losses' factors, or None.
         metrics: makes the metrics of each output.
         built_first: whether the optimizer is built before training.
-        compile: compiles a model that trains with optimizers of its own, as it wants it; None for all others.
+        compile: compiles a model of which only its own `train_step` says what a step is, as it wants it; None for all
+            others.
+        single: whether such a model has one optimizer, as every other has, so that a step is given it by itself.
     """
 
     model: Callable[[], Any]
@@ -189,6 +191,7 @@ class Parts:
     metrics: Callable[[], list[list[Any]]] = list
     built_first: bool = True
     compile: Callable[[Any], None] | None = None
+    single: bool = False
 
 
 def parts(case: Case) -> Parts:

@@ -26,11 +26,13 @@ from conformance.placement_layers import STREAM, cause_of_layers, of_statistics
 from conformance.plan import Plan
 from conformance.prepare import PreparedArm, release
 from conformance.referee.dispute_deviations import DISPUTE_SENTENCES
+from conformance.referee.draws import drawn_as, draws
 from conformance.running import Running, same_mode
 from conformance.square import Found
 from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
 from conformance.telling import divergence, message
+from conformance.trainers.fit import has_own_step
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import training
 from conformance.verdict import (
@@ -43,6 +45,14 @@ from conformance.verdict import (
     Observation,
     Verdict,
 )
+
+OWN_OBJECTIVE = (
+    "Where the model's own `train_step` means to train by another loss than the one that is given, leave `loss=` and"
+    " what the step does not use out: it is then held against itself, on other devices and in other executions,"
+    " `conformance.check(model=build_model, optimizer=optimizer, data=(x, y), replicas=(1, 2))`. Where it means to"
+    " train as fit does, read the evidence: the first wrong stage is where to look."
+)
+"""What to do where nothing explains what a `train_step` of the model's own does."""
 
 
 class Judge(Running):
@@ -95,7 +105,8 @@ class Judge(Running):
                 continue
             made = self._observed(found, told)
             if made:
-                observations += made
+                line = self._told_silent.get(id(found))
+                observations += [_adding(item, (line,)) for item in made] if line else made
             else:
                 rounding.append(message(found, self.subject))
         for item in told:
@@ -112,7 +123,7 @@ class Judge(Running):
         for observation in observations:
             unique.setdefault(observation.signature, observation)
         told_once = list(unique.values()) if self.subject.trial is None else _once(unique.values())
-        ordered = sorted(told_once, key=lambda item: item.divergence.stage.order)
+        ordered = [self._advised(item) for item in sorted(told_once, key=lambda item: item.divergence.stage.order)]
         if not ordered and any(unwatched(trace) for arm, trace in self._traces.items() if arm.trainer == "trial"):
             return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self.reports(), reason=self._silent())
         return Verdict(
@@ -136,6 +147,14 @@ class Judge(Running):
             comparisons=self.margins(),
             costs=self.costs(),
         )
+
+    def _advised(self, item: Observation) -> Observation:
+        """An observation that nothing explains, of a model whose own `train_step` may mean to train otherwise."""
+        own = [arm for arm in self._prepared if arm.trainer == "fit" and has_own_step(self._prepared[arm].model)]
+        known = self.case is not None or self.subject.trial is not None or self.subject.parts.compile is not None
+        if known or item.cause.name != "unexplained" or item.divergence.arms[0] not in map(str, own):
+            return item
+        return replace_struct(item, cause=replace_struct(item.cause, advice=OWN_OBJECTIVE))
 
     def _raising(self) -> Verdict:
         """The verdict where every arm that can be run raises."""
@@ -207,6 +226,8 @@ class Judge(Running):
         """
         if (self.case is not None and self.trial is None) or found.suspect.placement == found.reference.placement:
             return None
+        if all(self.judgement(arm) is None for arm in (found.suspect, found.reference)):
+            return STREAM if self._silenced(found) is None else None
         if self.referee is None or not self.both_conform(found):
             return None
 
@@ -214,6 +235,27 @@ class Judge(Running):
             return self.apart_by_definition(found, **otherwise)
 
         return cause_of_layers(apart, found.difference.allowed, normalizes=self.referee.normalizes)
+
+    def _silenced(self, found: Found) -> str | None:
+        """Where two arms on other placements, which the referee does not judge, differ if random layers draw nothing.
+
+        Returns:
+            None where nothing else is between them; a line otherwise, which is empty where nothing draws.
+        """
+        arms = (found.suspect, found.reference)
+        if found.difference.raised is not None or not any(draws(self._prepared[arm].model) for arm in arms):
+            return ""
+        if id(found) not in self._told_silent:
+            plan = Plan((found.suspect.trainer,), tuple(arm.placement for arm in arms[::-1]), self.plan.executions)
+            with drawn_as("float32", silent=True):
+                comparison = Running(self.subject, plan, quick=True).compare(*arms)
+            first = None if comparison is None else comparison.first
+            line = None if comparison is not None and first is None else ""
+            if first is not None:
+                line = f"with random layers that draw nothing they differ as well, first in {first.stage.value}"
+                line += "" if first.step is None else f", step {first.step}"
+            self._told_silent[id(found)] = line
+        return self._told_silent[id(found)]
 
     def _settled(self, found: Found, told: Sequence[Told]) -> bool:
         """Whether the referee has judged all there is to a difference from a user's loop, and says nothing of it.

@@ -40,6 +40,7 @@ from conformance.verdict import (
 )
 
 _OWN_STEP = "the model trains with optimizers of its own, and only its train_step says what a step of it is; "
+_OWN_LOSS = "no loss was given, and only the train_step of the model says what a step of it is; "
 _AGAINST_ITSELF = "fit is held against itself, on other devices and in other executions"
 _AGAINST_FIT = "the loop is held against fit with that"
 
@@ -73,6 +74,7 @@ class Running:
         self.subject, self.plan, self.case, self.trial = subject, plan, case, trial
         self._quick, self._alternatives = quick, alternatives and not quick
         self._vanished: dict[tuple[int, Case], bool] = {}
+        self._told_silent: dict[int, str | None] = {}
         self._prepared: dict[Arm, PreparedArm] = {}
         self._traces: dict[Arm, Trace] = {}
         self._unsupported: dict[Arm, str] = {}
@@ -136,7 +138,8 @@ class Running:
         """The referee of this training; None where its model cannot be made in float64, or its step is its own."""
         if self.subject.parts.compile is not None:
             against = _AGAINST_ITSELF if self.subject.trial is None else _AGAINST_FIT
-            self._unjudged.append(f"{UNJUDGED}: {_OWN_STEP}{against}")
+            own = _OWN_LOSS if self.subject.parts.single else _OWN_STEP
+            self._unjudged.append(f"{UNJUDGED}: {own}{against}")
             return None
         try:
             return Referee(self.subject, alternatives=self._alternatives)

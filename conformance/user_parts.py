@@ -46,8 +46,21 @@ def trains_itself(make: Callable[[], Any], optimizer: Any) -> bool:
     return isinstance(made, keras.Model) and has_own_step(made) and bool(optimizers_of(made))
 
 
+def has_own_loss(make: Callable[[], Any], loss: Any, optimizer: Any) -> bool:
+    """Whether a model trains with the optimizer that is given, by a loss that only its own `train_step` knows."""
+    import keras
+
+    if loss is not None or optimizer is None or isinstance(optimizer, Mapping):
+        return False
+    try:
+        made = make()
+    except Exception:  # noqa: BLE001 - what a user's function raises is seen in every arm, and judged there
+        return False
+    return isinstance(made, keras.Model) and has_own_step(made)
+
+
 def own_parts(make: Callable[[], Any], optimizer: Any, given: Mapping[str, Any], metrics: Any, rows: Arrays) -> Parts:
-    """The parts of a model that trains with optimizers of its own, and may have no `call`."""
+    """The parts of a model that trains with optimizers or by a loss of its own, and may have no `call`."""
     import keras
 
     def made() -> Any:
@@ -72,6 +85,7 @@ def own_parts(make: Callable[[], Any], optimizer: Any, given: Mapping[str, Any],
         lambda: [] if loss is None else [loss],
         built_first=False,
         compile=compiling(arguments, several, made_optimizer),
+        single=optimizer is not None and not isinstance(optimizer, Mapping),
     )
 
 

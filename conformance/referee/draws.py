@@ -16,6 +16,11 @@ from typing import Any
 from conformance.referee.forward_clauses import dropped
 
 
+def draws(model: Any) -> bool:
+    """Whether a model has layers that draw from generators of Keras's."""
+    return any(variable.name.startswith("seed_") for variable in model.variables)
+
+
 @contextlib.contextmanager
 def drawn_as(
     dtype: str, *, xla: bool = False, silent: bool = False, computed: str | None = None
@@ -39,12 +44,12 @@ def drawn_as(
     kept = {name: getattr(random, name) for name in ("dropout", "normal", "uniform", "truncated_normal")}
     drawing = {name: _under_xla(function) for name, function in kept.items()} if xla else kept
     drawing = _SILENT if silent else drawing
-    draws: Counter[int] = Counter()
+    drawn: Counter[int] = Counter()
     inside: list[Any] = []
 
     def count(seed: Any) -> None:
         if hasattr(seed, "state"):
-            draws[id(seed.state)] += 1
+            drawn[id(seed.state)] += 1
 
     def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
         if 0.0 < rate < 1.0:
@@ -79,7 +84,7 @@ def drawn_as(
         setattr(random, name, function)
     data_layer.__call__ = call_of_data
     try:
-        yield draws
+        yield drawn
     finally:
         data_layer.__call__ = data_call
         for name, function in kept.items():

@@ -19,7 +19,7 @@ import numpy as np
 from conformance.build import policy
 from conformance.data import Array, packed
 from conformance.model_state import is_state, variables_of
-from conformance.referee.draws import drawn_as
+from conformance.referee.draws import drawn_as, draws
 from conformance.referee.forward_clauses import counted_draws
 from conformance.referee.normalization import replace_calls
 from conformance.training import Training
@@ -85,11 +85,11 @@ class Twin:
     Args:
         training: the training; an arm of it has been prepared, so that names are known.
         precision: a dtype or the name of a policy.
-        draws: the policy of the arm, in whose precision its random layers draw.
+        drawn: the policy of the arm, in whose precision its random layers draw.
     """
 
-    def __init__(self, training: Training, precision: str, draws: str) -> None:
-        self.precision, self._draws = precision, draws.removeprefix("mixed_")
+    def __init__(self, training: Training, precision: str, drawn: str) -> None:
+        self.precision, self._draws = precision, drawn.removeprefix("mixed_")
         self.dtype = self.compute = precision.removeprefix("mixed_")
         # A functional model calls its layers while it is made, and they draw there as they do in a step.
         with policy(precision), drawn_as(self._draws, computed=self._wide):
@@ -106,7 +106,7 @@ class Twin:
         self._draw_counts: dict[_Call, Counter[int]] = {}
         self._regularizers: dict[_Call, list[Any]] = {}
         layers = self.model._flatten_layers()
-        self.random = any(v.name.startswith("seed_") for v in self.model.variables)
+        self.random = draws(self.model)
         # Layers through which the rows of a batch see one another: under replicas those of a part do.
         self.coupled = [layer for layer in layers if hasattr(layer, "moving_mean")]
         for layer in self.model._flatten_layers():
@@ -190,12 +190,12 @@ class Twin:
 
         def call(*given: Any) -> tuple[Any, ...]:
             self._sink.clear()
-            with drawn_as(self._draws, xla=key.xla, silent=key.silent, computed=self._wide) as draws:
+            with drawn_as(self._draws, xla=key.xla, silent=key.silent, computed=self._wide) as drawn:
                 outputs = tf.nest.flatten(self.model(packed(given, self._input_names), training=key.training))
             # Keras lists the weights' penalties last, and the referee computes those by itself.
             own = list(self.model.losses)[: len(self.model.losses) - len(self.penalized)]
             added = tf.add_n([tf.reduce_sum(tf.cast(term, self.compute)) for term in own]) if own else 0.0
-            self._draw_counts[key] = draws
+            self._draw_counts[key] = drawn
             self._regularizers[key] = [item.regularizer for item in self._sink]
             hidden = [[getattr(leaf, name, None) for leaf in outputs] for name in _HIDDEN]
             return outputs, hidden, [item.output for item in self._sink], added

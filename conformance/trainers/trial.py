@@ -31,7 +31,8 @@ def prepare(setup: Setup) -> Run:
     assert trial is not None
     loop = loop_of(trial)
     if setup.training.parts.compile is not None:
-        return _prepare_step(setup, loop, compile_with_own(setup, setup.training.parts.compile))
+        held = compile_with_own(setup, setup.training.parts.compile)
+        return _prepare_step(setup, loop, setup.model.optimizer if setup.training.parts.single else held)
     compile_for_callbacks(setup)
     if not setup.optimizer.built:
         # A compiled step of a user's is one function for all arms, and TensorFlow lets a function make variables in its

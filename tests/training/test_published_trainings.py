@@ -89,3 +89,70 @@ def test_a_loop_with_a_model_in_half_precision_all_through_is_judged() -> None:
     )
     assert verdict.conforms, str(verdict)
     assert not any("judges nothing" in line for line in verdict.not_compared)
+
+
+def distiller(times: float = 1.0, *, undivided: bool = False) -> Any:
+    """Makes a student that drops units, with a loss that its own `train_step` knows.
+
+    Args:
+        times: by which the loss is multiplied.
+        undivided: whether a replica's loss is not divided by their number.
+    """
+
+    def build() -> Any:
+        import keras
+        import tensorflow as tf
+
+        class Distiller(keras.Model):  # type: ignore[misc]
+            def train_step(self, data: Any) -> Any:
+                x, _ = data
+                replicas = tf.distribute.get_strategy().num_replicas_in_sync if undivided else 1
+                divergence = keras.losses.KLDivergence()
+                with tf.GradientTape() as tape:
+                    loss = times * replicas * divergence(tf.nn.softmax(x), tf.nn.softmax(self(x, training=True)))
+                weights = self.trainable_variables
+                self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+                return {"one": tf.ones(())}
+
+        inputs = keras.Input((3,))
+        return Distiller(inputs, keras.layers.Dense(3)(keras.layers.Dropout(0.4, seed=1)(inputs)))
+
+    return build
+
+
+def distill(model: Any, optimizer: Any, x: Any) -> Any:
+    import keras
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = keras.losses.KLDivergence()(tf.nn.softmax(x), tf.nn.softmax(model(x, training=True)))
+    weights = model.trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+
+OWN_LOSS = {"optimizer": "sgd", "data": (X, LABELS), "batch_size": 8, "executions": ("eager",)}
+
+
+def test_a_train_step_that_knows_its_loss_is_held_against_itself_and_what_replicas_draw_is_no_divergence() -> None:
+    verdict = conformance.check(model=distiller(), replicas=(1, 2), **OWN_LOSS)
+    assert verdict.conforms, str(verdict)
+    assert [remark.split(",")[0] for remark in verdict.remarks] == ["random_stream_differs"]
+    assert "the referee judges nothing: no loss was given" in str(verdict)
+
+
+def test_beside_what_replicas_draw_a_fault_of_such_a_train_step_is_told() -> None:
+    verdict = conformance.check(model=distiller(undivided=True), replicas=(1, 2), **OWN_LOSS)
+    assert verdict.wrong_arm == "fit/mirrored:2/eager"
+    assert verdict.cause is not None
+    assert verdict.cause.evidence[-1] == (
+        "with random layers that draw nothing they differ as well, first in weights, step 0"
+    )
+
+
+def test_a_step_beside_such_a_train_step_is_given_the_optimizer_and_held_against_it() -> None:
+    verdict = conformance.check(distill, model=distiller(), **OWN_LOSS)
+    assert verdict.conforms, str(verdict)
+    assert verdict.compared > 4
+    wrong = conformance.check(distill, model=distiller(2.0), **OWN_LOSS)
+    assert wrong.divergence is not None
+    assert (wrong.divergence.step, wrong.divergence.stage) == (0, "weights")
