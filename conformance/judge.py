@@ -397,10 +397,12 @@ class Judge(Running):
         if {found.suspect.trainer, found.reference.trainer} != {"fit", "trial"} or self.subject.parts.compile:
             return None
         arbiter = replace_trainer(found.suspect, "loop")
+        # What differs later, as `fit` may in what it reports, is another matter.
         agreed = [
             arm
             for arm in (found.suspect, found.reference)
-            if (comparison := self.compare(arm, arbiter)) is not None and comparison.first is None
+            if (comparison := self.compare(arm, arbiter)) is not None
+            and (comparison.first is None or comparison.first.place[:2] > found.difference.place[:2])
         ]
         # What raises is not right for that the reference loop raises too.
         if len(agreed) != 1 or self._traces[agreed[0]].error is not None:

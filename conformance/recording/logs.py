@@ -105,6 +105,8 @@ class Logs:
         self._by_calls = False
         self._tails = Log(1, (), tf.int32, self.devices)
         self._assigned: Assignments | None = None
+        self._beside: Any = None
+        self._beside_at_first: list[tuple[Any, Array]] = []
         self._names = names
         paths = names.setdefault("variables", paths_of(model))
         self._slot_names = names.setdefault("slots", [name for name, _, _ in slots])

@@ -142,7 +142,7 @@ class Recorder(Taps):
         for log in (*logs, *(log for *_, log in self._first), *(log for *_, log in self._carried)):
             log.clear()
         self._between.clear()
-        for variable, value in self._optimizers.beginning(self.strategy):
+        for variable, value in (*self._optimizers.beginning(self.strategy), *self._beside_at_first):
             for component in self.components(variable):
                 component.assign(value)
         self._callbacks_left.clear()

@@ -42,6 +42,8 @@ class Updates(Logs):
                 if own:
                     self._local_gradients(replica, grads, trainable_variables)
             with self._of_the_optimizer():
+                if self._beside is not None and trainable_variables is not None:
+                    grads, trainable_variables = self._apply_beside(grads, trainable_variables)
                 result = apply(grads, trainable_variables)
             if replica is not None and self.in_step:
                 self._end_step(replica)
@@ -53,6 +55,31 @@ class Updates(Logs):
 
         self.optimizer.apply = watched_apply
         inner.update_step = watched_update_step
+
+    def update_frozen(self, optimizer: Any) -> None:
+        """Have a loop's optimizer take what is not trainable, as one does that is built by what it is given first.
+
+        The one of an arm is built for what is trainable before the loop begins, and would refuse it.
+
+        Args:
+            optimizer: a new one of the same configuration.
+        """
+        trainable = {id(variable) for variable in self.model.trainable_variables}
+        frozen = [v for v in self.model.weights if id(v) not in trainable and "float" in str(v.dtype)]
+        if frozen:
+            optimizer.build(frozen)
+            self._beside = optimizer, {id(variable) for variable in frozen}
+            self._beside_at_first = [(variable, variable.numpy()) for variable in optimizer.variables]
+
+    def _apply_beside(self, grads: list[Any], variables: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Update what is not trainable and has a gradient all the same; gives the rest."""
+        optimizer, frozen = self._beside
+        pairs = list(zip(grads, variables, strict=False))
+        beside = [(g, v) for g, v in pairs if id(v) in frozen and g is not None]
+        if beside:
+            optimizer.apply(*map(list, zip(*beside, strict=True)))
+        kept = [(g, v) for g, v in pairs if id(v) not in frozen]
+        return [g for g, _ in kept], [v for _, v in kept]
 
     def watch_assignments(self) -> None:
         """Watch what is assigned to the weights, by the optimizer or by anybody else."""

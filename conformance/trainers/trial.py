@@ -39,6 +39,7 @@ def prepare(setup: Setup) -> Run:
         # first call alone; across replicas it lets none.
         with setup.scope():
             setup.optimizer.build(setup.model.trainable_variables)
+            setup.recorder.update_frozen(setup.training.parts.optimizer())
     setup.recorder.watch_assignments()
     return _prepare_step(setup, loop, setup.optimizer) if loop.form == STEP else whole.prepare(setup, loop)
 

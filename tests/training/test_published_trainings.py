@@ -156,3 +156,58 @@ def test_a_step_beside_such_a_train_step_is_given_the_optimizer_and_held_against
     wrong = conformance.check(distill, model=distiller(2.0), **OWN_LOSS)
     assert wrong.divergence is not None
     assert (wrong.divergence.step, wrong.divergence.stage) == (0, "weights")
+
+
+def frozen_base() -> Any:
+    import keras
+
+    base = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    base.trainable = False
+    return keras.Sequential([keras.Input((3,)), base, keras.layers.Dense(1)])
+
+
+def all_weights_given(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    optimizer.apply_gradients(zip(tape.gradient(loss, model.weights), model.weights, strict=True))
+    return loss
+
+
+def test_an_optimizer_that_is_given_frozen_weights_updates_them() -> None:
+    arguments = {"model": frozen_base, "loss": "mse", "optimizer": "adam", "data": (X, X[:, :1]), "batch_size": 8}
+    verdict = conformance.check(all_weights_given, executions=("eager",), **arguments)
+    assert verdict.cause is not None, str(verdict)
+    assert (verdict.cause.name, verdict.wrong_arm) == ("frozen_weights_updated", "trial/single/eager")
+
+
+def detector() -> Any:
+    import keras
+
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, {name: keras.layers.Dense(1, name=name)(inputs) for name in ("box", "object")})
+
+
+def one_loss_forgotten(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(y["box"] - model(x, training=True)["box"]))
+    weights = model.get_layer("box").trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+    return loss
+
+
+def test_a_loop_is_wrong_by_the_reference_loop_whatever_fit_reports_of_an_uneven_last_batch() -> None:
+    verdict = conformance.check(
+        one_loss_forgotten,
+        model=detector,
+        loss={"box": "mse", "object": "mae"},
+        optimizer="sgd",
+        data=(X[:7], {"box": X[:7, :1], "object": X[:7, 1:2]}),
+        batch_size=4,
+        executions=("eager",),
+    )
+    assert verdict.divergence is not None
+    assert (verdict.divergence.stage, verdict.wrong_arm) == ("loss", "trial/single/eager")
