@@ -112,11 +112,14 @@ _ENTRIES = (
     ),
     CauseEntry(
         "loss_reduced_over_wrong_axis",
-        "The loss is averaged over the wrong axis: over the rows and not over the units of an output, whose losses are"
-        " added up; or over each masked sequence by itself, so that a step of a short one counts more.",
-        "Average over all axes, `loss = tf.reduce_mean(tf.square(y - predictions))`, or over a sample's and then the"
-        " batch's, `loss = tf.reduce_mean(keras.losses.mean_squared_error(y, predictions))`: of what is no scalar a"
-        " tape differentiates the sum. Of masked sequences, divide all that counts by the number of it:"
+        "The loss is averaged over the wrong axis: over the rows alone, where what a row has is to be averaged as well;"
+        " over all that a row has, where the loss given to `fit` adds it up; or over each masked sequence by itself, so"
+        " that a step of a short one counts more.",
+        "Do with a row what the given loss does. Average over all axes, `loss = tf.reduce_mean(tf.square(y -"
+        " predictions))`, or over a sample's and then the batch's, `loss ="
+        " tf.reduce_mean(keras.losses.mean_squared_error(y, predictions))`: of what is no scalar a tape differentiates"
+        " the sum. Where the given loss adds up a row: `loss = tf.reduce_mean(loss_fn(y, predictions))`. Of masked"
+        " sequences, divide all that counts by its number:"
         " `loss = tf.reduce_sum(losses * mask) / tf.reduce_sum(mask)`.",
         "4.4",
         Stage.LOSS,

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec.structs import replace as replace_struct
 
 from conformance.arm import Arm
-from conformance.attribution import Told, cause_of, divergence_of
+from conformance.attribution import REFEREE, Told, cause_of, divergence_of
 from conformance.case import Case
 from conformance.causes import CAUSES
 from conformance.deviations import ROUNDING_ULPS, Context
@@ -47,10 +47,11 @@ from conformance.verdict import (
 )
 
 OWN_OBJECTIVE = (
-    "Where the model's own `train_step` means to train by another loss than the one that is given, leave `loss=` and"
-    " what the step does not use out: it is then held against itself, on other devices and in other executions,"
-    " `conformance.check(model=build_model, optimizer=optimizer, data=(x, y), replicas=(1, 2))`. Where it means to"
-    " train as fit does, read the evidence: the first wrong stage is where to look."
+    "Where the model's own `train_step` means to train by another loss than the one that is given, leave `loss=` out;"
+    " or keep it, where the step calls `self.compute_loss`, and give `optimizer={'optimizer': optimizer}`. A loop is then"
+    " held against that `train_step`, and without a loop it is held against itself, on other devices and in other"
+    " executions: `conformance.check(model=build_model, optimizer=optimizer, data=(x, y), replicas=(1, 2))`. Where it"
+    " means to train as fit does, read the evidence: the first wrong stage is where to look."
 )
 """What to do where nothing explains what a `train_step` of the model's own does."""
 
@@ -149,12 +150,16 @@ class Judge(Running):
         )
 
     def _advised(self, item: Observation) -> Observation:
-        """An observation that nothing explains, of a model whose own `train_step` may mean to train otherwise."""
-        own = [arm for arm in self._prepared if arm.trainer == "fit" and has_own_step(self._prepared[arm].model)]
-        known = self.case is not None or self.subject.trial is not None or self.subject.parts.compile is not None
-        if known or item.cause.name != "unexplained" or item.divergence.arms[0] not in map(str, own):
+        """An observation that nothing explains, of a model whose own `train_step` may mean to train otherwise.
+
+        Where arms on one placement differ from it or from the clauses then, nobody can say that one of them is wrong.
+        """
+        own = any(arm.trainer == "fit" and has_own_step(ready.model) for arm, ready in self._prepared.items())
+        if not own or self.case is not None or self.subject.parts.compile is not None:
             return item
-        return replace_struct(item, cause=replace_struct(item.cause, advice=OWN_OBJECTIVE))
+        if item.cause.name != "unexplained" or item.divergence.axis not in ("trainer", REFEREE):
+            return item
+        return replace_struct(item, cause=replace_struct(item.cause, advice=OWN_OBJECTIVE), wrong_arm=None)
 
     def _raising(self) -> Verdict:
         """The verdict where every arm that can be run raises."""

@@ -255,8 +255,9 @@ class PreparedArm:
                 self._assign(variable, value if moved is None else perturbed(value, moved, precision))
 
     def _assign(self, variable: Any, value: Array) -> None:
-        for component in self.recorder.components(variable):
-            component.assign(value)
+        with self.recorder.of_no_step():
+            for component in self.recorder.components(variable):
+                component.assign(value)
 
 
 _ABORTED = "Restart your program to reset"

@@ -84,15 +84,19 @@ class Updates(Logs):
     def watch_assignments(self) -> None:
         """Watch what is assigned to the weights, by the optimizer or by anybody else."""
         copies = ((name, at, copy) for name, held in self._trainable for at, copy in enumerate(self.components(held)))
-        assigned = self._assigned = Assignments(copies, self.devices)
+        self._assigned = Assignments(copies, self.devices)
         finalize = self.optimizer.finalize_variable_values
 
         def watched_finalize(*args: Any, **kwargs: Any) -> Any:
             # What is put into the weights when training has ended belongs to no step.
-            with assigned.of(NO_STEP):
+            with self.of_no_step():
                 return finalize(*args, **kwargs)
 
         self.optimizer.finalize_variable_values = watched_finalize
+
+    def of_no_step(self) -> contextlib.AbstractContextManager[None]:
+        """While weights are assigned that no step of a loop assigns, as before the first."""
+        return contextlib.nullcontext() if self._assigned is None else self._assigned.of(NO_STEP)
 
     def _of_the_optimizer(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._assigned is None else self._assigned.of(OPTIMIZER)

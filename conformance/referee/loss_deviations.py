@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -146,6 +147,17 @@ def _wrong_axis(evaluator: Evaluator) -> Iterator[Variant]:
     if any(shape and shape[-1] and shape[-1] > 1 for shape in evaluator.output_shapes):
         yield Variant({"reduced": over_rows}, "the mean over the rows alone, a vector whose sum is differentiated")
 
+    # As many as there are replicas would be mistaken for these.
+    doubtful = (evaluator.reading.replicas, evaluator.reading.replicas**2)
+    for output, (loss, units) in enumerate(zip(evaluator.losses, map(_units, evaluator.output_shapes), strict=True)):
+        if len(units) > 1 and math.prod(units[:-1]) not in doubtful:
+            told = "the sum over all that a row has, and the mean over the rows"
+            yield Variant({"reduced": _only(output, partial(_by_row, 1))}, told)
+            yield Variant({"reduced": _only(output, partial(_by_row, units[-1]))}, f"{told}; the units of it as well")
+        if loss.known is None and math.prod(units) not in (1, *doubtful):
+            mean = partial(_divided, math.prod(units))
+            yield Variant({"reduced": _only(output, mean)}, "the mean over all that a row has, where fit's loss sums")
+
     def by_sequence(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
         import tensorflow as tf
 
@@ -162,6 +174,32 @@ def _wrong_axis(evaluator: Evaluator) -> Iterator[Variant]:
 
     if evaluator.masked:
         yield Variant({"reduced": by_sequence}, "the mean over each sequence, and then over the sequences")
+
+
+def _by_row(times: int, scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+    """The losses of a row are added up, and then averaged over the rows."""
+    if (values[0].shape.rank or 0) < 2:
+        return reduced(scene, output, values, weights, masks)
+    sums = [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
+    return [times * total / scene.rows for total in sums]
+
+
+def _divided(count: int, scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+    return [share / count for share in reduced(scene, output, values, weights, masks)]
+
+
+def _units(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """What a row of an output has by axis; nothing where that is not known."""
+    return () if None in shape[1:] else tuple(size or 0 for size in shape[1:])
+
+
+def _only(chosen: int, rule: Any) -> Any:
+    """A reduction of one of the outputs; the others are reduced by the clause."""
+
+    def of_one(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
+        return (rule if output == chosen else reduced)(scene, output, values, weights, masks)
+
+    return of_one
 
 
 def _summed(evaluator: Evaluator) -> Iterator[Variant]:
@@ -184,16 +222,20 @@ def _summed(evaluator: Evaluator) -> Iterator[Variant]:
 
 
 def _mask_ignored(evaluator: Evaluator) -> Iterator[Variant]:
-    if not evaluator.masked:
+    losses = evaluator.losses
+    ignoring = any(loss.known is not None and loss.known.options.get("ignore_class") is not None for loss in losses)
+    if not evaluator.masked and not ignoring:
         return
-    yield Variant({"mask_of": lambda *_: None}, "masked samples count like the others")
+    if evaluator.masked:
+        yield Variant({"mask_of": lambda *_: None}, "masked samples count like the others")
 
     def among_all(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:
         sums = [weighted_sum(*part) for part in zip(values, weights, masks, strict=True)]
         divisor = divisor_of(scene, output, values, weights, [None] * len(values))
         return [total if divisor is None else quotient(total, divisor) for total in sums]
 
-    yield Variant({"reduced": among_all}, "masked samples count in the number that is divided by")
+    left_out = "masked samples" if evaluator.masked else "samples of the ignored class"
+    yield Variant({"reduced": among_all}, f"{left_out} count in the number that is divided by")
 
 
 def _crossed(scene: Scene, output: int, values: Tensors, weights: Tensors, masks: Tensors) -> Tensors:

@@ -199,7 +199,7 @@ def one_loss_forgotten(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return loss
 
 
-def test_a_loop_is_wrong_by_the_reference_loop_whatever_fit_reports_of_an_uneven_last_batch() -> None:
+def test_a_loop_that_leaves_a_part_alone_is_wrong_whatever_fit_reports_and_assigns_nothing_by_hand() -> None:
     verdict = conformance.check(
         one_loss_forgotten,
         model=detector,
@@ -207,7 +207,65 @@ def test_a_loop_is_wrong_by_the_reference_loop_whatever_fit_reports_of_an_uneven
         optimizer="sgd",
         data=(X[:7], {"box": X[:7, :1], "object": X[:7, 1:2]}),
         batch_size=4,
-        executions=("eager",),
     )
     assert verdict.divergence is not None
-    assert (verdict.divergence.stage, verdict.wrong_arm) == ("loss", "trial/single/eager")
+    assert (verdict.divergence.stage, verdict.wrong_arm) == ("loss", "trial/single/graph")
+    assert "outside of the optimizer" not in str(verdict)
+    assert not any(line.startswith("gradient box") for line in verdict.not_compared)
+
+
+def segmenter() -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((2, 3, 1)), keras.layers.Conv2D(2, 1)])
+
+
+def segmenting(reduce: Any) -> Any:
+    def step(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            counted = tf.cast(y != 255, tf.float32)
+            labels = tf.where(y == 255, 0, y)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(x, training=True))
+            loss = reduce(losses * counted, counted)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return loss
+
+    return step
+
+
+def by_all(losses: Any, counted: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reduce_mean(losses)
+
+
+def by_rows(losses: Any, counted: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.reduce_sum(losses, axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("reduce", "ignored", "cause"), [(by_all, 255, "mask_ignored"), (by_rows, None, "loss_reduced_over_wrong_axis")]
+)
+def test_what_a_loss_of_pixels_is_divided_by_is_named(reduce: Any, ignored: int | None, cause: str) -> None:
+    import keras
+
+    pixels = RNG.integers(0, 2, size=(6, 2, 3)).astype("int32")
+    if ignored is not None:
+        pixels[:, 0, 0] = ignored
+    verdict = conformance.check(
+        segmenting(reduce),
+        model=segmenter,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored),
+        optimizer="sgd",
+        data=(RNG.normal(size=(6, 2, 3, 1)).astype("float32"), pixels),
+        batch_size=4,
+        executions=("eager",),
+    )
+    assert verdict.cause is not None
+    assert (verdict.cause.name, verdict.cause.exact) == (cause, True)
+    assert len(verdict.observations) == 1
