@@ -48,8 +48,8 @@ from conformance.verdict import (
 
 OWN_OBJECTIVE = (
     "Where the model's own `train_step` means to train by another loss than the one that is given, leave `loss=` out;"
-    " or keep it, where the step calls `self.compute_loss`, and give `optimizer={'optimizer': optimizer}`. A loop is then"
-    " held against that `train_step`, and without a loop it is held against itself, on other devices and in other"
+    " or keep it, where the step calls `self.compute_loss`, and give `optimizer={'optimizer': optimizer}`. A loop is"
+    " then held against that `train_step`, and without a loop it is held against itself, on other devices and in other"
     " executions: `conformance.check(model=build_model, optimizer=optimizer, data=(x, y), replicas=(1, 2))`. Where it"
     " means to train as fit does, read the evidence: the first wrong stage is where to look."
 )
