@@ -44,6 +44,9 @@ _OWN_LOSS = "no loss was given, and only the train_step of the model says what a
 _AGAINST_ITSELF = "fit is held against itself, on other devices and in other executions"
 _AGAINST_FIT = "the loop is held against fit with that"
 
+NARROW = "layers in float64: the referee computes them in float32, for the model cannot be made in float64"
+"""How the line begins by which it is said that the referee shares the arms' precision in the layers."""
+
 CLEAR = 100.0
 """A difference so many times what is allowed is no matter of how well the allowance was measured."""
 
@@ -142,10 +145,13 @@ class Running:
             self._unjudged.append(f"{UNJUDGED}: {own}{against}")
             return None
         try:
-            return Referee(self.subject, alternatives=self._alternatives)
+            made = Referee(self.subject, alternatives=self._alternatives)
         except UnsupportedError as error:
             self._unjudged.append(f"{UNJUDGED}: {shortened(str(error))}")
             return None
+        if made.narrow:
+            self._unjudged.append(f"{NARROW}: {shortened(made.narrow)}")
+        return made
 
     def judgement(self, arm: Arm) -> Judgement | None:
         """What the referee says of an arm; None where it ran into an exception or cannot be judged."""

@@ -259,7 +259,8 @@ class Logs:
     def _named(self, part: str, given: Any) -> Any:
         """Inputs that a loop took out of their dictionary and gave the model as a list, by name again."""
         names = [getattr(tensor, "name", "") for tensor in getattr(self.model, "inputs", None) or ()]
-        if part != "x" or not isinstance(given, list | tuple) or set(names) != set(self._part_names[part]):
+        # A model that is a class of its own has no inputs to name.
+        if part != "x" or not names or not isinstance(given, list | tuple) or set(names) != set(self._part_names[part]):
             return given
         return dict(zip(names, given, strict=False))
 

@@ -230,7 +230,7 @@ class Evaluator:
         """One replica's part, in the precision of losses: of half precisions, float32; not so activity penalties."""
         import tensorflow as tf
 
-        whole = self.twin.compute == "float64"
+        whole = self.twin.dtype == "float64"
         dtype = "float64" if whole else "float32"
         penalized = self.twin.penalized
         return Part(

@@ -77,10 +77,28 @@ class Referee:
         draws = training.precision
         try:
             self._twins = [Twin(training, "float64", draws), Twin(training, draws, draws)]
-        except Exception as error:  # whatever a user's model raises in another precision
-            raise UnsupportedError(f"the model cannot be made in float64: {error}") from error
+        except Exception as error:  # noqa: BLE001 - whatever a user's model raises in another precision
+            self._twins = [self._of_float32(error), Twin(training, draws, draws)]
         self._losses = _losses(training)
         self._connected: frozenset[str] | None = None
+
+    narrow = ""
+    """Why the layers compute in float32, as an arm's do; empty where they compute in float64."""
+
+    def _of_float32(self, error: Exception) -> Twin:
+        """The model in float32 for a referee that computes all else in float64, where it cannot be made in that.
+
+        A layer of a user's may have constants of float32 in it. What honest rounding is in its forward pass is measured
+        as ever, by moving what it begins with; what it allows is then around what float32 gives.
+        """
+        if self.training.precision != "float32":
+            raise UnsupportedError(f"the model cannot be made in float64: {error}") from error
+        try:
+            made = Twin(self.training, "float32", "float32", around="float64")
+        except Exception as again:
+            raise UnsupportedError(f"the model cannot be made anew: {again}") from again
+        self.narrow = str(error)
+        return made
 
     def judge(self, trace: Trace) -> Judgement:
         """Hold a trace against the clauses."""

@@ -86,11 +86,13 @@ class Twin:
         training: the training; an arm of it has been prepared, so that names are known.
         precision: a dtype or the name of a policy.
         drawn: the policy of the arm, in whose precision its random layers draw.
+        around: the precision of all that is computed with what the model gives; the model's own by default.
     """
 
-    def __init__(self, training: Training, precision: str, drawn: str) -> None:
+    def __init__(self, training: Training, precision: str, drawn: str, *, around: str | None = None) -> None:
         self.precision, self._draws = precision, drawn.removeprefix("mixed_")
-        self.dtype = self.compute = precision.removeprefix("mixed_")
+        self.compute = precision.removeprefix("mixed_")
+        self.dtype = around or self.compute
         # A functional model calls its layers while it is made, and they draw there as they do in a step.
         with policy(precision), drawn_as(self._draws, computed=self._wide):
             self.model = training.parts.model()

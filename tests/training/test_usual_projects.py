@@ -92,7 +92,8 @@ def test_a_metric_that_no_clause_knows_is_held_against_that_of_fit() -> None:
         return {"auc": found}
 
     given = {"optimizer": lambda: keras.optimizers.SGD(2.0), "metrics": [keras.metrics.AUC(name="auc")]}
-    verdict = conformance.check(train, epochs=2, executions=("eager",), **given, **TRAINING)
+    training = {**TRAINING, "batch_size": 14}
+    verdict = conformance.check(train, epochs=2, executions=("eager",), **given, **training)
     assert verdict.wrong_arm == "trial/single/eager"
     assert verdict.divergence is not None
     assert (verdict.divergence.variable, verdict.divergence.stage.value) == ("auc", "logs")
@@ -101,6 +102,8 @@ def test_a_metric_that_no_clause_knows_is_held_against_that_of_fit() -> None:
 VALIDATION = X[:5], 1 - Y[:5]
 STOPPING: dict[str, Any] = {
     **TRAINING,
+    "data": (X[:8], Y[:8]),
+    "batch_size": 8,
     "optimizer": lambda: keras.optimizers.SGD(1.0),
     "epochs": 4,
     "executions": ("eager",),
@@ -138,7 +141,7 @@ def test_a_loop_that_stops_early_by_hand_as_the_callback_does_conforms() -> None
     ("wrong", "evidence"),
     [
         ({"restoring": False}, "a callback of fit leaves other weights than its last step did"),
-        ({"patience": 2}, "a callback of fit ends the training after 8 steps, and the loop takes 12"),
+        ({"patience": 2}, "a callback of fit ends the training after 2 steps, and the loop takes 3"),
     ],
 )
 def test_a_loop_that_stops_early_otherwise_than_the_callback_is_told_so(wrong: Any, evidence: str) -> None:
@@ -239,3 +242,48 @@ def test_a_loop_that_resets_a_recurrent_layer_where_fit_does_not_is_wrong() -> N
     assert verdict.wrong_arm == "trial/single/graph"
     assert verdict.cause is not None
     assert "one alone changed rnn/rnn_state_0 between the steps" in str(verdict)
+
+
+class Positions(keras.layers.Layer):
+    """Adds positions that were computed in float32, whatever the layer computes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = tf.cast(tf.sin(tf.range(4, dtype=tf.float32)), tf.float32)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + self.positions
+
+
+def penalized() -> Any:
+    layers = [Positions(), keras.layers.Dense(1, activation="sigmoid", kernel_regularizer="l2")]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+class OfTwo(keras.Model):
+    """Takes two inputs and no `training`, as the model of the Transformer tutorial does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout, self.head = keras.layers.Dropout(0.5), keras.layers.Dense(1, activation="sigmoid")
+
+    def call(self, inputs: Any) -> Any:
+        first, second = inputs
+        return self.head(self.dropout(first + second))
+
+
+def test_a_model_with_constants_of_float32_is_judged_in_that() -> None:
+    verdict = conformance.check(step, optimizer="sgd", executions=("eager",), **{**TRAINING, "model": penalized})
+    assert verdict.cause is not None
+    assert verdict.cause.name == "regularization_omitted"
+    (told,) = [line for line in verdict.not_compared if "float32" in line]
+    assert "the referee computes them in float32" in told
+
+
+def test_fit_is_wrong_of_a_model_that_takes_no_training() -> None:
+    training = {**TRAINING, "model": OfTwo, "data": ((X, X), Y)}
+    verdict = conformance.check(step, optimizer="sgd", executions=("eager",), **training)
+    assert verdict.wrong_arm == "fit/single/eager"
+    assert verdict.cause is not None
+    assert verdict.cause.name == "training_flag_false"
+    assert str(verdict).startswith("diverges, and your loop is right")
