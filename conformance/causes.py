@@ -72,7 +72,7 @@ _ENTRIES = (
         "The model is called in inference mode where it trains: dropout does nothing, and batch normalization uses its"
         " moving statistics and leaves them alone.",
         "Call it in training mode: `predictions = model(x, training=True)`. Under fit, take it in the `call` of a"
-        " class of your own, `def call(self, inputs, training=None): ...`: a model that does not is never trained in it.",
+        " class of your own, `def call(self, inputs, training=None): ...`: who does not is never trained in it.",
         "2.1",
         Stage.OUTPUTS,
     ),
