@@ -499,7 +499,8 @@ _ENTRIES = (
         "Random layers draw other numbers: each replica has a stream of its own, or a stream has another seed, starts"
         " at another place or is begun anew.",
         "Nothing is wrong as long as every step draws fresh numbers: expect equality in distribution only. For equal"
-        " numbers, give the layers one seed, `keras.layers.Dropout(0.5, seed=0)`, and leave their states alone.",
+        " numbers, give the layers one seed, `keras.layers.Dropout(0.5, seed=0)`, and leave their states alone. What a"
+        " step draws with tf.random, draw into the data: `dataset.map(lambda x: (x, tf.random.normal((latent,))))`.",
         "8.2",
         Stage.OUTPUTS,
         harmless=True,

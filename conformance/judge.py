@@ -20,6 +20,7 @@ from conformance.case import Case
 from conformance.causes import CAUSES
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
+from conformance.diagnose import signature as named
 from conformance.exception import everywhere
 from conformance.optimizer_config import config_of
 from conformance.placement_layers import STREAM, cause_of_layers, of_statistics
@@ -33,6 +34,7 @@ from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
 from conformance.telling import divergence, message
 from conformance.trainers.fit import has_own_step
+from conformance.tolerance import distance
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import training
 from conformance.verdict import (
@@ -370,6 +372,11 @@ class Judge(Running):
             vanishes=None if self.case is None else lambda case: self._vanishes(found, case),
         )
         cause, signature = diagnose(context)
+        drawn = self._drawn(found) if cause.name == "unexplained" else ""
+        if drawn:
+            entry = CAUSES[STREAM]
+            cause = Cause(name=entry.name, explanation=entry.sentence, advice=entry.advice, evidence=(drawn,))
+            signature = named(found.axis, found.difference.stage, entry.name, "")
         wrong = found.wrong or self._arbitrated(found)
         if wrong is None and cause.exact and found.difference.raised is None:
             # The deviation was replayed on what the suspect did.
@@ -380,6 +387,23 @@ class Judge(Running):
             signature=signature,
             wrong_arm=None if wrong is None else str(wrong),
         )
+
+    def _drawn(self, found: Found) -> str:
+        """What says that a step of a model with its own optimizers draws numbers, which then are others in every arm.
+
+        The referee knows of no step but Keras's; so the arm is held against itself with another seed.
+        """
+        step, stage, name = found.difference.step, found.difference.stage, found.difference.name
+        if self.subject.parts.compile is None or step is None or found.difference.raised is not None:
+            return ""
+        other = PreparedArm(found.reference, replace(self.subject, seed=self.subject.seed + 1)).run()
+        key, held = (step, stage, name), self._traces[found.reference]
+        if key not in other.values or key not in held.values:
+            return ""
+        apart = distance(other.merged(key), held.merged(key))
+        if apart <= found.difference.allowed:
+            return ""
+        return f"with another seed, {found.reference} is {apart:.4g} off itself there: its step draws numbers"
 
     def _vanishes(self, found: Found, case: Case) -> bool:
         """Whether the two arms, given another case, agree at least up to where they differed."""

@@ -192,3 +192,20 @@ def test_optimizers_that_no_compile_takes_are_refused(changes: Any, told: str) -
     with pytest.raises(UsageError) as refused:
         conformance.check(**given(executions=("graph", "eager"), **changes))
     assert told in str(refused.value)
+
+
+def test_a_step_that_draws_numbers_is_said_to() -> None:
+    import tensorflow as tf
+
+    def noisy() -> Any:
+        class Noisy(type(gan())):  # type: ignore[misc]
+            def train_step(self, data: Any) -> Any:
+                noise, real = data
+                return super().train_step((tf.random.normal(tf.shape(noise)), real))
+
+        return Noisy()
+
+    verdict = conformance.check(**given(model=noisy, executions=("graph", "eager")))
+    assert verdict.cause is not None
+    assert (verdict.cause.name, verdict.wrong_arm) == ("random_stream_differs", None)
+    assert "its step draws numbers" in verdict.cause.evidence[0]
