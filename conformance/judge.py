@@ -100,7 +100,9 @@ class Judge(Running):
             # What a difference of two arms was laid to is told with that difference, whatever axis its own arms make.
             laid |= {item.key for item in _matching(found, told)[0] if item.named is not None}
             if self._settled(found, told):
-                if found.difference.stage.order >= Stage.UPDATE.order:
+                # The steps of a loop that accumulates by hand are others.
+                alike = self._traces[found.suspect].steps == self._traces[found.reference].steps
+                if alike and found.difference.stage.order >= Stage.UPDATE.order:
                     rounding.append(message(found, self.subject))
                 continue
             if not self._quick and not self.repeats(found):

@@ -35,7 +35,26 @@ from conformance.trace import PerReplica
 Values = dict[str, PerReplica]
 """By name the arrays of every replica."""
 
-ALL_RULES: Rules = {**FORWARD_RULES, **LOSS_RULES, **GRADIENT_RULES, **STEP_RULES, "called_once": called_once}
+
+def gathered(total: Array, batches: int, due: int) -> Array:
+    """What a loop that accumulates by hand, and updates with an optimizer of its own, makes of its batches' gradients.
+
+    Args:
+        total: their sum.
+        batches: how many there are.
+        due: how many the optimizer it was given would accumulate, whose mean the clauses want.
+    """
+    return np.asarray(total / np.asarray(due, total.dtype))
+
+
+ALL_RULES: Rules = {
+    **FORWARD_RULES,
+    **LOSS_RULES,
+    **GRADIENT_RULES,
+    **STEP_RULES,
+    "called_once": called_once,
+    "gathered": gathered,
+}
 """Every clause that a deviation may replace."""
 
 
@@ -428,7 +447,7 @@ class Evaluator:
         slots: dict[str, list[Array]] = {}
         weights: dict[str, list[Array]] = {}
         received = self.reading.received(step)
-        local = self.local_gradients(step, rules) if self.reading.by_hand else self.reading.local_gradients(step)
+        local = self._local(step, rules)
         for replica in range(self.reading.replicas):
             if received:
                 taken = {name: self._stepped(values[replica]) for name, values in received.items()}
@@ -447,6 +466,17 @@ class Evaluator:
             for name, value in {**outcome.variables, **untrained}.items():
                 weights.setdefault(name, []).append(np.asarray(value))
         return _tuples(slots), _tuples(weights)
+
+    def _local(self, step: int, rules: Rules) -> Values:
+        """The gradients that a step was made with: as recorded, or, of a loop that shows none, as they should be."""
+        if not self.reading.by_hand:
+            return self.reading.local_gradients(step)
+        if not self.reading.accumulated:
+            return self.local_gradients(step, rules)
+        start, size = self.reading.span(step)
+        count = int(self.reading.given_config["gradient_accumulation_steps"])
+        total = self.summed_gradients(step, self.reading.due[start : start + size], rules)
+        return {name: (rules["gathered"](value, size, count),) for name, value in total.items()}
 
     def final(self, rules: Rules = ALL_RULES) -> Values:
         """The weights once training is over."""

@@ -116,6 +116,8 @@ def _not_averaged(evaluator: Evaluator) -> Iterator[Variant]:
 
     if _accumulates(evaluator) > 1:
         yield Variant({"accumulated": added_up}, "the sum of the accumulated gradients in the place of their mean")
+    if evaluator.reading.accumulated and evaluator.reading.by_hand:
+        yield Variant({"gathered": lambda total, *_: total}, "the sum of the gradients in the place of their mean")
 
 
 def _tail(evaluator: Evaluator) -> Iterator[Variant]:
@@ -161,7 +163,7 @@ GRADIENT_DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("weight_decay", (Stage.GRADIENT,), _decay_in_gradient),
     Deviation("replica_gradients_not_reduced", (Stage.GRADIENT,), _not_reduced),
     Deviation("replica_gradients_reduced_twice", (Stage.GRADIENT,), _reduced_twice),
-    Deviation("accumulation_not_averaged", (Stage.GRADIENT,), _not_averaged),
+    Deviation("accumulation_not_averaged", (Stage.GRADIENT, Stage.WEIGHTS), _not_averaged),
     Deviation("accumulation_tail", (Stage.GRADIENT,), _tail),
 )
 """What may become of the gradients otherwise."""

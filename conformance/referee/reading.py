@@ -203,6 +203,12 @@ class Reading:
 
     accumulated = False
 
+    def span(self, step: int) -> tuple[int, int]:
+        """Of a loop that accumulates by hand, the first of the batches of an update, and how many they are."""
+        sizes = [max(self.trace.calls.get(at, (1,))) for at in self.steps]
+        index = self.steps.index(step)
+        return sum(sizes[:index]), sizes[index]
+
     @cached_property
     def by_hand(self) -> bool:
         """Whether the weights move without the optimizer, so that no gradient and no slot is known."""

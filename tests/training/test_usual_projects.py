@@ -287,3 +287,28 @@ def test_fit_is_wrong_of_a_model_that_takes_no_training() -> None:
     assert verdict.cause is not None
     assert verdict.cause.name == "training_flag_false"
     assert str(verdict).startswith("diverges, and your loop is right")
+
+
+def accumulating(*, averaged: bool) -> Any:
+    def train(model: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+        optimizer, held = keras.optimizers.SGD(0.5), [tf.zeros_like(weight) for weight in model.trainable_variables]
+        for index, (x, y) in enumerate(dataset):
+            with tf.GradientTape() as tape:
+                loss = loss_fn(y, model(x, training=True))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            held = [total + gradient for total, gradient in zip(held, gradients, strict=True)]
+            if index % 2:
+                means = [total / 2 if averaged else total for total in held]
+                optimizer.apply_gradients(zip(means, model.trainable_variables, strict=True))
+                held = [tf.zeros_like(weight) for weight in model.trainable_variables]
+
+    return train
+
+
+@pytest.mark.parametrize(("averaged", "cause"), [(True, None), (False, "accumulation_not_averaged")])
+def test_a_loop_may_accumulate_by_hand_and_update_with_an_optimizer_of_its_own(averaged: bool, cause: Any) -> None:
+    given = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    training = {**TRAINING, "data": (X[:8], Y[:8])}
+    verdict = conformance.check(accumulating(averaged=averaged), optimizer=given, executions=("eager",), **training)
+    assert (verdict.cause.name if verdict.cause else None) == cause, str(verdict)
+    assert not verdict.rounding
