@@ -211,6 +211,12 @@ HALF_DIGITS = {"mixed_bfloat16": 8, "mixed_float16": 11}
 """The binary digits of a number in the half precisions that mixed policies compute in."""
 
 
+def half_policies(model: Any) -> list[str]:
+    """The policies in half precision of a model's layers, as a maker of a model may name them."""
+    found = (layer.dtype_policy.name for layer in model._flatten_layers())
+    return list(dict.fromkeys(name for name in found if name in HALF_DIGITS))
+
+
 def perturbed(value: Array, rng: np.random.Generator, precision: str = "float32") -> Array:
     """Every float moved by one ulp up or down at random, the smallest difference two correct roundings can make.
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from conformance import devices
 from conformance.arm import Arm
-from conformance.build import perturbed, policy, weight_variables
+from conformance.build import half_policies, perturbed, policy, weight_variables
 from conformance.data import Array, Arrays
 from conformance.errors import ABORTED, AbortedError, ConformanceError, UnsupportedError
 from conformance.layer_error import describe
@@ -179,6 +179,8 @@ class PreparedArm:
         self.model, self.optimizer = model, optimizer
         # Every arm starts from the first one's values: a user's model is made anew for each, and draws anew.
         initial = [self.recorder.components(v)[0].numpy() for v in model.variables] + carried
+        if "variables" not in training.start:
+            training.half[:] = half_policies(model)
         self._initial = training.start.setdefault("variables", initial)
         self.recorder.watch_carried()
         self._train = TRAINERS[self.arm.trainer](setup)
@@ -250,7 +252,7 @@ class PreparedArm:
         start += list(zip(weight_variables(self.model), weights or [], strict=False))
         slots = list(zip(self.optimizer.variables, self._slot_values, strict=True)) if self.optimizer.built else []
         # Layers may compute in half precision; optimizers do not.
-        for precision, held in ((self.training.precision, start), ("float32", slots)):
+        for precision, held in ((self.training.rounding, start), ("float32", slots)):
             for variable, value in held:
                 self._assign(variable, value if moved is None else perturbed(value, moved, precision))
 

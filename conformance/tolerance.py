@@ -66,7 +66,7 @@ class Allowance:
                         self._widen(self._log_spread, (kind, when, name), abs(value - others[when, name]))
 
     def _moved_rows(self) -> Arrays:
-        rows, precision = self._reference.training.data, self._reference.training.precision
+        rows, precision = self._reference.training.data, self._reference.training.rounding
         # Targets and sample weights stay: labels are exact, and a moved one-hot row is no longer a label.
         return replace(rows, x=tuple(perturbed(array, self._rng, precision) for array in rows.x))
 

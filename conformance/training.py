@@ -43,6 +43,7 @@ class Training:
         names: the variables' names, by the first arm that was prepared; Keras numbers unnamed layers through, so each
             arm's model would have names of its own, and variables are told apart by their place.
         start: the variables' initial values, by the first arm that was prepared.
+        half: the policies in half precision that its layers were made with, by the same.
     """
 
     parts: build.Parts
@@ -61,6 +62,12 @@ class Training:
     callbacks: Callable[[], list[Any]] | None = None
     names: dict[str, list[str]] = field(default_factory=dict, compare=False)
     start: dict[str, list[Array]] = field(default_factory=dict, compare=False)
+    half: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def rounding(self) -> str:
+        """The policy by whose precision layers round: the half one that a layer was made with, else what was set."""
+        return next(iter(self.half), self.precision)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -255,7 +255,7 @@ class Comparing:
         return spread
 
     def _safety(self, stage: Stage) -> float:
-        half = self.reading.training.precision in HALF_DIGITS
+        half = self.reading.training.rounding in HALF_DIGITS
         return HALF_SAFETY if half and stage in (Stage.OUTPUTS, Stage.LOCAL_GRADIENT) else SAFETY
 
 

@@ -74,7 +74,7 @@ class Referee:
 
     def __init__(self, training: Training, *, thorough: bool = False, alternatives: bool = True) -> None:
         self.training, self.thorough, self.alternatives = training, thorough, alternatives
-        draws = training.precision
+        draws = training.rounding
         try:
             self._twins = [Twin(training, "float64", draws), Twin(training, draws, draws)]
         except Exception as error:  # noqa: BLE001 - whatever a user's model raises in another precision
@@ -148,7 +148,7 @@ class Referee:
                 twin.compile()
         # In half precision the arm's own roundings are the better part of what it lies off, so the first of these
         # starts where the arm did.
-        half = self.training.precision in HALF_DIGITS
+        half = self.training.rounding in HALF_DIGITS
         rngs = [np.random.default_rng(seed) if seed or not half else None for seed in range(RUNS + MORE)]
         return (
             Evaluator(reading, self._twins[0], self._losses),

@@ -195,7 +195,7 @@ class Reports:
         if not kept:
             return 0.0
         if rng is not None:
-            precision = self.training.precision
+            precision = self.training.rounding
             targets, outputs = ([perturbed(part, rng, precision) for part in parts] for parts in (targets, outputs))
         value: float = METRIC_RULES[rule].value([targets[i] for i in kept], [outputs[i] for i in kept], None, **options)
         return value
@@ -236,7 +236,7 @@ class Reports:
         """What rounding explains of a report: Keras computes a metric of outputs in half precision in just that."""
         allowed = RELATIVE * max(abs(due), self.scale(report.name), 1e-7)
         found = next((item for item in self.metrics if item[0] == report.name), None)
-        if found is None or self.training.precision not in HALF_DIGITS:
+        if found is None or self.training.rounding not in HALF_DIGITS:
             return allowed
         _, output, metric = found
         steps = batches_counted(self.steps_per_epoch, report.step)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conformance.build import policy
+from conformance.build import HALF_DIGITS, policy
 from conformance.data import Array, packed
 from conformance.model_state import is_state, variables_of
 from conformance.referee.draws import drawn_as, draws
@@ -94,8 +94,11 @@ class Twin:
         self.compute = precision.removeprefix("mixed_")
         self.dtype = around or self.compute
         # A functional model calls its layers while it is made, and they draw there as they do in a step.
-        with policy(precision), drawn_as(self._draws, computed=self._wide):
+        made = precision if self._wide else training.precision
+        with policy(made), drawn_as(self._draws, computed=self._wide):
             self.model = training.parts.model()
+            if self._wide:
+                _widen(self.model, precision)
         replace_calls(self.model)
         self.variables = dict(zip(training.names["variables"], variables_of(self.model), strict=True))
         self._names = {id(v): name for name, v in self.variables.items()}
@@ -217,6 +220,15 @@ class Twin:
                     setattr(leaf, name, value)
         pairs = zip(self._regularizers[key], regularized, strict=True)
         return list(outputs), list(hidden[0]), [Activity(*pair) for pair in pairs], added
+
+
+def _widen(model: Any, precision: str) -> None:
+    """Have layers that were made with a half precision of their own compute in another."""
+    import keras
+
+    for layer in model._flatten_layers():
+        if layer.dtype_policy.name in HALF_DIGITS:
+            layer.dtype_policy = keras.DTypePolicy(precision)
 
 
 _HIDDEN = ("_keras_mask", "_keras_logits")

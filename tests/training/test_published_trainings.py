@@ -59,14 +59,15 @@ def test_a_model_that_augments_and_draws_by_a_layer_of_its_own_is_judged_on_repl
     assert [remark.split(",")[0] for remark in verdict.remarks] == ["random_stream_differs"]
 
 
-def test_a_loop_with_a_model_in_half_precision_all_through_is_judged() -> None:
+def test_a_loop_with_a_model_that_names_half_precision_is_judged_by_the_roundings_of_that() -> None:
     import keras
     import tensorflow as tf
 
     def build() -> Any:
         with_policy = {"dtype": "mixed_float16"}
         inputs = keras.Input((3,))
-        hidden = keras.layers.Dense(2, **with_policy)(inputs)
+        hidden = keras.layers.Dense(8, activation="relu", **with_policy)(inputs)
+        hidden = keras.layers.Dense(2, **with_policy)(hidden)
         model = keras.Model(inputs, keras.layers.Activation("softmax", dtype="float32")(hidden))
         model.dtype_policy = keras.DTypePolicy("mixed_float16")
         return model
@@ -86,6 +87,8 @@ def test_a_loop_with_a_model_in_half_precision_all_through_is_judged() -> None:
         optimizer=lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
         data=(X, LABELS),
         batch_size=4,
+        replicas=(1, 2),
+        executions=("eager",),
     )
     assert verdict.conforms, str(verdict)
     assert not any("judges nothing" in line for line in verdict.not_compared)
