@@ -128,7 +128,9 @@ class Judge(Running):
         for observation in observations:
             unique.setdefault(observation.signature, observation)
         told_once = list(unique.values()) if self.subject.trial is None else _once(unique.values())
-        ordered = [self._advised(item) for item in sorted(told_once, key=lambda item: item.divergence.stage.order)]
+        ordered = _without_consequences(
+            [self._advised(item) for item in sorted(told_once, key=lambda item: item.divergence.stage.order)]
+        )
         if not ordered and any(unwatched(trace) for arm, trace in self._traces.items() if arm.trainer == "trial"):
             return Verdict(case=self.case, verdict=UNSUPPORTED, arms=self.reports(), reason=self._silent())
         return Verdict(
@@ -479,6 +481,12 @@ def _observation_of(item: Told) -> Observation:
         signature=item.signature,
         wrong_arm=str(item.suspect),
     )
+
+
+def _without_consequences(ordered: Sequence[Observation]) -> list[Observation]:
+    """Of what a `train_step` of the model's own may mean to do otherwise, the first stage alone."""
+    meant = [item for item in ordered if item.cause.advice == OWN_OBJECTIVE]
+    return [item for item in ordered if item not in meant[1:]]
 
 
 def _once(observations: Iterable[Observation]) -> list[Observation]:

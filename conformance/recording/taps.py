@@ -47,11 +47,13 @@ class Taps(Updates):
 
         self.model.compute_loss = watched
 
-    def watch_calls(self, *, batch: bool = False, untaped: bool = False) -> None:
+    def watch_calls(self, *, batch: bool = False, untaped: bool = False, first: bool = True) -> None:
         """Watch the model's `call`: its outputs, how often it is called in a step, what the first step begins with.
 
         Args:
             batch: what it is called on is the batch: nobody else sees it.
+            first: the first step begins where its first call does; else where a trainer of ours says, for a step may
+                draw before it calls its model.
             untaped: a call under no tape is recorded too, until there is one under a tape: nothing but steps is run.
         """
         call = self.model.call
@@ -59,7 +61,7 @@ class Taps(Updates):
         self._first = [
             (stage, name, variable, Log(2, tuple(variable.shape), variable.dtype, self.devices))
             for stage, held in self._held.items()
-            for name, variable in held
+            for name, variable in (held if first else ())
         ]
 
         def watched_call(*args: Any, **kwargs: Any) -> Any:

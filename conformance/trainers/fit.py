@@ -79,7 +79,7 @@ def _watch_own_step(setup: Setup) -> None:
         return train_step(data)
 
     setup.model.train_step = watched
-    setup.recorder.watch_calls()
+    setup.recorder.watch_calls(first=False)
 
 
 def prepare(setup: Setup) -> Run:

@@ -143,6 +143,7 @@ def test_a_train_step_that_knows_its_loss_is_held_against_itself_and_what_replic
     assert "the referee judges nothing: no loss was given" in str(verdict)
 
 
+@pytest.mark.nightly
 def test_beside_what_replicas_draw_a_fault_of_such_a_train_step_is_told() -> None:
     verdict = conformance.check(model=distiller(undivided=True), replicas=(1, 2), **OWN_LOSS)
     assert verdict.wrong_arm == "fit/mirrored:2/eager"
@@ -272,3 +273,32 @@ def test_what_a_loss_of_pixels_is_divided_by_is_named(reduce: Any, ignored: int 
     assert verdict.cause is not None
     assert (verdict.cause.name, verdict.cause.exact) == (cause, True)
     assert len(verdict.observations) == 1
+
+
+def mixing() -> Any:
+    """Trains on mixed rows, which it draws before it calls itself."""
+    import keras
+    import tensorflow as tf
+
+    class Mixing(keras.Model):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.seed_generator = keras.random.SeedGenerator(3)
+
+        def train_step(self, data: Any) -> Any:
+            x, y = data
+            share = keras.random.uniform((tf.shape(x)[0], 1), seed=self.seed_generator)
+            return super().train_step((share * x + (1 - share) * x[::-1], share * y + (1 - share) * y[::-1]))
+
+    inputs = keras.Input((3,))
+    return Mixing(inputs, keras.layers.Dense(1)(inputs))
+
+
+def test_a_train_step_that_means_to_do_otherwise_is_not_accused_and_told_how_to_be_held_against_itself() -> None:
+    arguments = {"loss": "mse", "data": (X, X[:, :1]), "batch_size": 8, "executions": ("eager",)}
+    verdict = conformance.check(model=mixing, optimizer="sgd", **arguments)
+    (told,) = verdict.observations
+    assert (told.cause.name, told.wrong_arm) == ("unexplained", None)
+    assert "optimizer={'optimizer': optimizer}" in told.cause.advice
+    cured = arguments | {"executions": ("graph", "eager")}
+    assert conformance.check(model=mixing, optimizer={"optimizer": "sgd"}, **cured).conforms
