@@ -114,7 +114,7 @@ _ENTRIES = (
     CauseEntry(
         "loss_reduced_over_wrong_axis",
         "The loss is averaged over the wrong axis: over the rows alone, where what a row has is to be averaged as well;"
-        " over all that a row has, where the loss given to `fit` adds it up; or over each masked sequence by itself, so"
+        " over all that a row has, where the loss given to fit adds it up; or over each masked sequence by itself, so"
         " that a step of a short one counts more.",
         "Do with a row what the given loss does. Average over all axes, `loss = tf.reduce_mean(tf.square(y -"
         " predictions))`, or over a sample's and then the batch's, `loss ="
