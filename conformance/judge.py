@@ -33,8 +33,8 @@ from conformance.square import Found
 from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
 from conformance.telling import divergence, message
-from conformance.trainers.fit import has_own_step
 from conformance.tolerance import distance
+from conformance.trainers.fit import has_own_step
 from conformance.trainers.forms import STEP, loop_of
 from conformance.training import training
 from conformance.verdict import (
