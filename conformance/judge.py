@@ -25,7 +25,7 @@ from conformance.placement_layers import STREAM, of_statistics
 from conformance.plan import Plan
 from conformance.prepare import PreparedArm, release
 from conformance.running import same_mode
-from conformance.said import OWN_OBJECTIVE, Said, adding, not_called, observation_of, without_consequences
+from conformance.said import OWN_OBJECTIVE, UNSCALED, Said, adding, not_called, observation_of, without_consequences
 from conformance.square import Found
 from conformance.stage import FINAL, Stage
 from conformance.standstill import unwatched
@@ -124,10 +124,25 @@ class Judge(Inquiry):
             ),
             flaky=tuple(said.flaky),
             rounding=tuple(said.rounding),
-            remarks=tuple(said.remarks),
+            remarks=(*said.remarks, *self._unscaled()),
             comparisons=self.margins(),
             costs=self.costs(),
         )
+
+    def _unscaled(self) -> tuple[str, ...]:
+        """That `compile` put a loss scale around the optimizer of `fit`, which a user's loop is not given.
+
+        Where gradients are large enough for float16 nothing differs but a rounding, so no comparison says it.
+        """
+        import keras
+
+        scaling = keras.optimizers.LossScaleOptimizer
+        arms = {arm.trainer: ready for arm, ready in self._prepared.items() if self.subject.parts.compile is None}
+        if "trial" not in arms or "fit" not in arms or isinstance(arms["trial"].optimizer, scaling):
+            return ()
+        if not isinstance(getattr(arms["fit"].model, "optimizer", None), scaling):
+            return ()
+        return (UNSCALED,)
 
     def _advised(self, item: Observation) -> Observation:
         """An observation that nothing explains, of a model whose own `train_step` may mean to train otherwise.

@@ -23,6 +23,13 @@ OWN_OBJECTIVE = (
 )
 """What to do where nothing explains what a `train_step` of the model's own does."""
 
+UNSCALED = (
+    "fit scales its loss, for compile() puts a LossScaleOptimizer around the optimizer of a model in float16, and the"
+    " loop does not, whose small gradients are 0 there: give `optimizer=lambda:"
+    " keras.optimizers.LossScaleOptimizer(...)`, and differentiate `optimizer.scale_loss(loss)`"
+)
+"""What is worth a remark where a loop is given an optimizer without a loss scale."""
+
 
 @dataclass
 class Said:

@@ -10,6 +10,7 @@ import pytest
 
 import conformance
 from conformance.prepare import release
+from conformance.said import UNSCALED
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(8, 3)).astype("float32")
@@ -80,18 +81,16 @@ def test_a_loop_with_a_model_that_names_half_precision_is_judged_by_the_rounding
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    verdict = conformance.check(
-        step,
-        model=build,
-        loss="sparse_categorical_crossentropy",
-        optimizer=lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
-        data=(X, LABELS),
-        batch_size=4,
-        replicas=(1, 2),
-        executions=("eager",),
-    )
+    given: dict[str, Any] = {"model": build, "loss": "sparse_categorical_crossentropy", "data": (X, LABELS)}
+    given |= {"batch_size": 4, "executions": ("eager",)}
+    scaling = keras.optimizers.LossScaleOptimizer
+    verdict = conformance.check(step, optimizer=lambda: scaling(keras.optimizers.SGD(0.1)), replicas=(1, 2), **given)
     assert verdict.conforms, str(verdict)
     assert not any("judges nothing" in line for line in verdict.not_compared)
+    assert verdict.remarks == ()
+    # `compile` scales the loss of such a model by itself, and a loop does not.
+    alone = conformance.check(step, optimizer=lambda: keras.optimizers.SGD(0.1), **given)
+    assert UNSCALED in alone.remarks
 
 
 def distiller(times: float = 1.0, *, undivided: bool = False) -> Any:
