@@ -182,6 +182,8 @@ class PreparedArm:
         if "variables" not in training.start:
             training.half[:] = half_policies(model)
         self._initial = training.start.setdefault("variables", initial)
+        # A layer before its own ones, and those before their variables: what is set of one holds for all below it.
+        self._flags = [(item, item.trainable) for item in (*model._flatten_layers(), *variables_of(model))]
         self.recorder.watch_carried()
         self._train = TRAINERS[self.arm.trainer](setup)
 
@@ -248,6 +250,10 @@ class PreparedArm:
 
     def _reset(self, weights: list[Array] | None, moved: np.random.Generator | None) -> None:
         self.recorder.reset()
+        for item, trainable in self._flags:
+            # A loop or a callback may freeze a part halfway.
+            if item.trainable != trainable:
+                item.trainable = trainable
         start = list(zip(variables_of(self.model), self._initial, strict=True))
         start += list(zip(weight_variables(self.model), weights or [], strict=False))
         slots = list(zip(self.optimizer.variables, self._slot_values, strict=True)) if self.optimizer.built else []

@@ -44,13 +44,6 @@ def watching(setup: Setup, loop: Loop) -> Iterator[None]:
         if not recorder.strange:
             if UNKNOWN not in str(error):
                 raise
-            frozen = [v.path for v in setup.model.non_trainable_variables if f"path={v.path}," in str(error)]
-            if frozen:
-                raise UnsupportedError(
-                    f"{loop.name} hands {frozen[0]} to the optimizer, which is frozen: fit does not train it, and the"
-                    " optimizer is not built for it; hand over what is trained, as in"
-                    " optimizer.apply_gradients(zip(gradients, model.trainable_variables))"
-                ) from error
             raise UnsupportedError(
                 f"{loop.name} calls an optimizer of its own that was built for another model, and every arm has a model"
                 " of its own; take `optimizer` as a parameter, and give what makes it as check(optimizer=...)"

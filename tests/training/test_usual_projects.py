@@ -180,25 +180,6 @@ def test_class_weights_that_are_broadcast_against_the_losses_are_named() -> None
     assert verdict.cause.name == "class_weight_ignored"
 
 
-def test_frozen_weights_handed_to_the_optimizer_are_what_the_reason_names() -> None:
-    def frozen() -> Any:
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="frozen"), keras.layers.Dense(1)])
-        model.layers[0].trainable = False
-        return model
-
-    def all_of_them(model: Any, optimizer: Any, loss_fn: Any, x: Any, y: Any) -> None:
-        weights = model.weights
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([weight.value for weight in weights])
-            loss = loss_fn(y, model(x, training=True))
-        optimizer.apply_gradients(zip(tape.gradient(loss, [w.value for w in weights]), weights, strict=True))
-
-    training = {**TRAINING, "model": frozen, "loss": "mse"}
-    verdict = conformance.check(all_of_them, optimizer="sgd", executions=("eager",), **training)
-    assert verdict.verdict == "unsupported"
-    assert "frozen/kernel to the optimizer, which is frozen" in (verdict.reason or "")
-
-
 SEQUENCES: dict[str, Any] = {
     "loss": "mse",
     "optimizer": "sgd",
@@ -313,3 +294,20 @@ def test_a_loop_may_accumulate_by_hand_and_update_with_an_optimizer_of_its_own(a
     verdict = conformance.check(accumulating(averaged=averaged), optimizer=given, executions=("eager",), **training)
     assert (verdict.cause.name if verdict.cause else None) == cause, str(verdict)
     assert not verdict.rounding
+
+
+def test_what_a_loop_freezes_halfway_is_thawed_for_its_next_run() -> None:
+    def build() -> Any:
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="enc"), keras.layers.Dense(1)])
+
+    def freezing(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epochs: int) -> None:
+        for epoch in range(epochs):
+            model.get_layer("enc").trainable = epoch == 0
+            for x, y in dataset:
+                step(model, optimizer, loss_fn, x, y)
+
+    given = TRAINING | {"model": build, "loss": "mse", "epochs": 2}
+    verdict = conformance.check(freezing, optimizer="sgd", executions=("eager",), **given)
+    assert verdict.flaky == ()
+    assert verdict.divergence is not None
+    assert (verdict.divergence.step, verdict.wrong_arm) == (4, "trial/single/eager")
