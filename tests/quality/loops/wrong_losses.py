@@ -312,6 +312,27 @@ def weights_ignored(model: Any, optimizer: Any, loss_fn: Any, dataset: Any, epoc
     return [float(np.mean([train_step(*batch) for batch in dataset])) for _ in range(epochs)]
 
 
+def some_left_out() -> tuple[Any, Any, Any]:
+    """Rows and weights, some of which are 0."""
+    x, y, weights = parts.weighted()
+    return x, y, (weights * (np.arange(len(weights)) % 3 > 0)).astype("float32")
+
+
+def divided_by_the_rows_that_count(model: Any, optimizer: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    """The weighted losses are divided by the number of weights that are not 0, and `fit` divides by that of the rows.
+
+    Right: `loss = tf.reduce_sum(losses * sample_weight) / tf.cast(tf.size(losses), tf.float32)`
+    """
+    with tf.GradientTape() as tape:
+        losses = keras.losses.mean_squared_error(y, model(x, training=True))
+        loss = tf.math.divide_no_nan(
+            tf.reduce_sum(losses * sample_weight), tf.reduce_sum(tf.cast(sample_weight != 0, tf.float32))
+        )
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+
 def divided_by_the_weights(model: Any, optimizer: Any, x: Any, y: Any, sample_weight: Any) -> Any:
     """The weighted losses are divided by the sum of the weights, and `fit` divides by the number of rows.
 
@@ -517,6 +538,12 @@ LOOPS = (
         "sample_weight_normalization",
         divided_by_the_weights,
         given(parts.dense, parts.weighted),
+    ),
+    Loop(
+        "divided_by_the_rows_that_count",
+        "sample_weight_normalization",
+        divided_by_the_rows_that_count,
+        given(parts.dense, some_left_out),
     ),
     Loop(
         "class_weights_ignored",
