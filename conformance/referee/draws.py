@@ -96,7 +96,8 @@ def _of_data() -> Any:
     import keras
 
     classes: tuple[Any, ...] = keras.layers.RandomFlip.__mro__
-    return next(found for found in classes if found.__name__ in ("DataLayer", "TFDataLayer"))
+    # Where it has yet another name, they are taken for layers like all others.
+    return next((found for found in classes if found.__name__ in ("DataLayer", "TFDataLayer")), keras.layers.RandomFlip)
 
 
 def _middle(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
