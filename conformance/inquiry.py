@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.arm import Arm
 from conformance.attribution import Told
+from conformance.compare import Comparison
 from conformance.placement_layers import STREAM, cause_of_layers
 from conformance.plan import Plan
 from conformance.prepare import PreparedArm
@@ -33,11 +34,8 @@ class Inquiry(Running):
 
         The referee judges each step from what it began with, and so knows of neither what callbacks set in between.
         """
-        if self.subject.callbacks is None or self.subject.trial is None or found.difference.raised is not None:
-            return False
-        loop = loop_of(self.subject.trial)
         trainers = {found.suspect.trainer, found.reference.trainer}
-        return loop.form != STEP and "callbacks" not in loop.parameters and trainers == {"trial", "fit"}
+        return self.leaves_callbacks and found.difference.raised is None and trainers == {"trial", "fit"}
 
     def kept(self, arm: Arm) -> bool:
         """Whether an arm ended with the weights that its last step left."""
@@ -160,16 +158,18 @@ class Inquiry(Running):
             return None
         arbiter = replace_trainer(found.suspect, "loop")
         # What differs later, as `fit` may in what it reports, is another matter.
-        agreed = [
-            arm
-            for arm in (found.suspect, found.reference)
-            if (comparison := self.compare(arm, arbiter)) is not None
-            and (comparison.first is None or comparison.first.place[:2] > found.difference.place[:2])
-        ]
+        agreed = [arm for arm in (found.suspect, found.reference) if agree_up_to(found, self.compare(arm, arbiter))]
         # What raises is not right for that the reference loop raises too.
         if len(agreed) != 1 or self._traces[agreed[0]].error is not None:
             return None
         return found.suspect if agreed[0] == found.reference else found.reference
+
+
+def agree_up_to(found: Found, comparison: Comparison | None) -> bool:
+    """Whether two arms agree at least up to where two others differ."""
+    if comparison is None:
+        return False
+    return comparison.first is None or comparison.first.place[:2] > found.difference.place[:2]
 
 
 def matching(found: Found, told: Sequence[Told]) -> tuple[list[Told], Arm]:

@@ -19,7 +19,7 @@ from conformance.causes import CAUSES
 from conformance.deviations import ROUNDING_ULPS, Context
 from conformance.diagnose import diagnose, rounded_otherwise, signature
 from conformance.exception import everywhere
-from conformance.inquiry import Inquiry, matching
+from conformance.inquiry import Inquiry, agree_up_to, matching
 from conformance.optimizer_config import config_of
 from conformance.placement_layers import STREAM, of_statistics
 from conformance.plan import Plan
@@ -283,10 +283,7 @@ class Judge(Inquiry):
         arms = (found.suspect, found.reference)
         plan = Plan((found.suspect.trainer,), tuple(arm.placement for arm in arms[::-1]), self.plan.executions)
         other = Judge(training(case, self.trial), plan, case, self.trial, quick=True)
-        comparison = other.compare(*arms)
-        if comparison is None:
-            return False
-        return comparison.first is None or comparison.first.place[:2] > found.difference.place[:2]
+        return agree_up_to(found, other.compare(*arms))
 
 
 def _options(prepared: PreparedArm) -> dict[str, Any]:

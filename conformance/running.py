@@ -105,16 +105,23 @@ class Running:
                 return None
         return self._traces[arm]
 
+    @property
+    def leaves_callbacks(self) -> bool:
+        """Whether there are callbacks, and a whole loop on trial that is not given them."""
+        if self.subject.callbacks is None or self.subject.trial is None:
+            return False
+        loop = loop_of(self.subject.trial)
+        return loop.form != STEP and "callbacks" not in loop.parameters
+
     def _in_place_of_callbacks(self, trace: Trace) -> None:
         """Allow a whole loop without callbacks what those of `fit` have done: to end early, to restore weights.
 
         Whether it has done so as they did, a comparison of the two says; the referee knows of neither.
         """
-        trial = self.subject.trial
-        if trace.arm.trainer != "trial" or trial is None or self.subject.callbacks is None or trace.error is not None:
+        fit = replace_struct(trace.arm, trainer="fit")
+        if trace.arm.trainer != "trial" or trace.error is not None:
             return
-        loop, fit = loop_of(trial), replace_struct(trace.arm, trainer="fit")
-        if loop.form == STEP or "callbacks" in loop.parameters or fit not in self.plan.arms:
+        if not self.leaves_callbacks or fit not in self.plan.arms:
             return
         of_fit = self.trace(fit)
         if of_fit is not None:

@@ -25,7 +25,7 @@ OWN_OBJECTIVE = (
 
 UNSCALED = (
     "fit scales its loss, for compile() puts a LossScaleOptimizer around the optimizer of a model in float16, and the"
-    " loop does not, whose small gradients are 0 there: give `optimizer=lambda:"
+    " loop does not, whose smallest gradients may be 0 there: give `optimizer=lambda:"
     " keras.optimizers.LossScaleOptimizer(...)`, and differentiate `optimizer.scale_loss(loss)`"
 )
 """What is worth a remark where a loop is given an optimizer without a loss scale."""
